@@ -1,0 +1,1 @@
+"""The method: arrays in, arrays out. Knows no napari, no Qt and no files."""

@@ -1,0 +1,57 @@
+"""Which processor computes, and how precisely."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """Return the device with this name; ``auto`` takes CUDA, then MPS, then the CPU.
+
+    Raises
+    ------
+    ValueError
+        If the device is not there.
+    """
+    there = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        return torch.device(next(kind for kind, found in there.items() if found))
+    kind = name.split(":")[0]
+    if kind not in there:
+        raise ValueError(f"Unknown device {name!r}; choose auto, cpu, cuda or mps.")
+    if not there[kind]:
+        found = ", ".join(kind for kind, found in there.items() if found)
+        raise ValueError(f"The device {name!r} is not available here; PyTorch finds {found}.")
+    return torch.device(name)
+
+
+def prefers_bfloat16(device: torch.device) -> bool:
+    """Tell whether bfloat16 is computed in hardware on this device."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        has = torch.cpu.get_capabilities()
+        return bool(has.get("avx512_bf16") or has.get("amx_bf16") or has.get("bf16"))
+    return False
+
+
+def computing(device: torch.device, precision: str = "auto") -> AbstractContextManager[object]:
+    """Return the context in which a network computes with the asked-for precision."""
+    wanted = prefers_bfloat16(device) if precision == "auto" else precision == "bfloat16"
+    if not wanted:
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def describe(device: torch.device) -> str:
+    """Return what a person calls this device, such as ``CPU (bfloat16)``."""
+    if device.type == "cuda":
+        return f"GPU {torch.cuda.get_device_name(device)}"
+    name = {"cpu": "CPU", "mps": "Apple GPU"}[device.type]
+    return f"{name} (bfloat16)" if prefers_bfloat16(device) else name

@@ -1,0 +1,102 @@
+"""A U-Net with all that is needed to use it: classes, what it was trained on, how it came about."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from napari_unet.core.annotations import ClassTable, class_table
+from napari_unet.core.config import (
+    LIGHT_NETWORK,
+    ORIGINAL_NETWORK,
+    NetworkConfig,
+)
+from napari_unet.core.network import UNet
+
+PRESETS = {"original": ORIGINAL_NETWORK, "light": LIGHT_NETWORK}
+"""Networks that can be trained from nothing."""
+
+
+@dataclass(frozen=True, eq=False)
+class UNetModel:
+    """A network and its meaning. The network is never changed in place; training copies it.
+
+    Parameters
+    ----------
+    name
+        What the model is called.
+    network
+        The network, in evaluation mode, on the CPU.
+    classes
+        What the output channels mean; channel 0 is class number 1, the background.
+    steps
+        Training steps that led here.
+    history
+        One record per training: recipe, data, versions, figures.
+    """
+
+    name: str
+    network: UNet
+    classes: ClassTable
+    steps: int = 0
+    history: tuple[dict[str, Any], ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        if self.network.config.classes != len(self.classes):
+            raise ValueError(
+                f"The network tells {self.network.config.classes} classes apart, but "
+                f"{len(self.classes)} are named: {', '.join(c.name for c in self.classes)}."
+            )
+
+    def with_classes(self, classes: ClassTable, seed: int = 0) -> UNetModel:
+        """Return a model for a longer class table, or the same classes under other names.
+
+        What the network knows of its classes stays; the weights of new ones are drawn anew.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer classes than the network knows.
+        """
+        known, wanted = len(self.classes), len(classes)
+        if wanted < known:
+            raise ValueError(
+                f"The model {self.name!r} knows {known} classes; {wanted} are too few for it."
+            )
+        if wanted == known:
+            return replace(self, classes=classes)
+        config = self.network.config.replace(classes=wanted)
+        network = copy.deepcopy(self.network)
+        network.config = config
+        old = network.classifier
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            new = nn.Conv2d(old.in_channels, wanted, kernel_size=1)
+        with torch.no_grad():
+            # A new class starts small and improbable, so that it does not appear by chance.
+            new.weight.mul_(0.1)
+            new.bias.fill_(float(old.bias.min()) - 2.0)  # type: ignore[union-attr, arg-type]
+            new.weight[:known] = old.weight
+            new.bias[:known] = old.bias  # type: ignore[index]
+        network.classifier = new
+        return replace(self, network=network.eval(), classes=classes)
+
+
+def new_model(
+    config: NetworkConfig,
+    classes: ClassTable | None = None,
+    *,
+    seed: int = 0,
+    name: str = "new",
+) -> UNetModel:
+    """Return an untrained model; the same seed gives the same weights."""
+    if classes is None:
+        classes = class_table(["background", *(f"class {n}" for n in range(2, config.classes + 1))])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = UNet(config.replace(classes=len(classes)))
+    return UNetModel(name, network.eval(), classes)

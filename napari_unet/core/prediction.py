@@ -1,0 +1,230 @@
+"""Masks from a network, tile by tile, nearest sections first."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from napari_unet.core.config import PredictionConfig
+from napari_unet.core.devices import choose_device, computing
+from napari_unet.core.image import GreyStatistics, ImageArray, SectionIndex, grey_statistics
+from napari_unet.core.model import UNetModel
+from napari_unet.core.network import UNet, context, smallest_input
+from napari_unet.core.tiling import Tile, plan_tiles, read_mirrored
+
+SMALLEST_TILE = 64
+"""Tiles are not halved below this when memory runs out."""
+
+
+@dataclass(frozen=True, eq=False)
+class TileDone:
+    """A finished tile: where it lies, what was found, and how far the work has come."""
+
+    section: SectionIndex
+    tile: Tile
+    classes: npt.NDArray[np.uint8]
+    """Most probable class of each pixel, (height, width), 1 = background."""
+    probabilities: npt.NDArray[np.float32]
+    """Probability of each class, (classes, height, width)."""
+    done: float
+    """Sections finished so far, with fractions."""
+    total: int
+    """Sections to do."""
+
+    @property
+    def finishes_section(self) -> bool:
+        return float(self.done).is_integer()
+
+
+def never() -> bool:
+    """The `should_stop` of work that is not to be stopped."""
+    return False
+
+
+def nearest_first(sections: Iterable[SectionIndex], centre: SectionIndex) -> list[SectionIndex]:
+    """Return sections by their distance from one of them; later axes count first."""
+    return sorted(
+        sections, key=lambda s: tuple(abs(a - b) for a, b in zip(s, centre, strict=True))
+    )
+
+
+def predict(
+    model: UNetModel,
+    image: ImageArray,
+    config: PredictionConfig | None = None,
+    *,
+    sections: Sequence[SectionIndex] | None = None,
+    statistics: GreyStatistics | None = None,
+    device: str = "auto",
+    should_stop: Callable[[], bool] = never,
+) -> Generator[TileDone, SectionIndex | None, None]:
+    """Predict the classes of an image, section by section and tile by tile.
+
+    Sections are cut into tiles that see as much of their surroundings as the network needs,
+    mirrored at the border of the image (overlap-tile strategy, paper, figure 2). Where memory
+    runs out the tiles are halved, which is said once in a warning.
+
+    Parameters
+    ----------
+    model
+        The network and its classes.
+    image
+        Grey image whose axes end with (Y, X).
+    config
+        Tile size and precision.
+    sections
+        Which sections, in this order; all of them by default.
+    statistics
+        Grey statistics of the image, if they are known already.
+    device
+        ``auto``, ``cpu``, ``cuda`` or ``mps``.
+    should_stop
+        Asked before every tile.
+
+    Yields
+    ------
+    TileDone
+        A section index sent back is where somebody looks: the sections nearest to it go next.
+
+    Raises
+    ------
+    ValueError
+        If the image holds nothing to segment (see `grey_statistics`) or the device is missing.
+    """
+    config = config or PredictionConfig()
+    target = choose_device(device)
+    statistics = statistics or known_statistics(image)
+    remaining = list(image.sections() if sections is None else sections)
+    total = len(remaining)
+    network = model.network if target.type == "cpu" else _on(model.network, target)
+    tile_size = config.tile_size
+    finished = 0
+    while remaining and not should_stop():
+        index = remaining.pop(0)
+        section = image.data[index] if index else image.data
+        tiles = plan_tiles(*image.shape[-2:], tile_size, 2**network.config.depth)
+        number = 0
+        while number < len(tiles):
+            if should_stop():
+                return
+            tile = tiles[number]
+            try:
+                probabilities = _tile_probabilities(
+                    network, section, tile, statistics, target, config.precision
+                )
+            except torch.OutOfMemoryError as error:
+                tile_size = _smaller_tile(min(tile_size, max(image.shape[-2:])), error)
+                tiles = plan_tiles(*image.shape[-2:], tile_size, 2**network.config.depth)
+                number = 0  # the section begins anew: its earlier tiles would overlap
+                if target.type == "cuda":
+                    torch.cuda.empty_cache()
+                continue
+            number += 1
+            looked_at = yield TileDone(
+                index,
+                tile,
+                probabilities.argmax(axis=0).astype(np.uint8) + np.uint8(1),
+                probabilities,
+                finished + number / len(tiles),
+                total,
+            )
+            if looked_at is not None:
+                remaining = nearest_first(remaining, looked_at)
+        finished += 1
+
+
+def known_statistics(image: ImageArray) -> GreyStatistics:
+    """Return the grey statistics of an image, with a warning if some pixels are not numbers."""
+    statistics = grey_statistics(image)
+    if statistics.missing:
+        warnings.warn(
+            f"{statistics.missing:.1%} of the pixels of {image.name!r} are not finite numbers "
+            "(NaN or infinity); they are taken as average grey.",
+            stacklevel=2,
+        )
+    return statistics
+
+
+def _on(network: UNet, device: torch.device) -> UNet:
+    moved = UNet(network.config)
+    moved.load_state_dict(network.state_dict())
+    return moved.eval().to(device)
+
+
+def _smaller_tile(size: int, error: Exception) -> int:
+    if size // 2 < SMALLEST_TILE:
+        raise MemoryError(
+            f"The device has not enough memory even for tiles of {size} pixels a side. Close "
+            "other programs that use it, or choose the CPU."
+        ) from error
+    warnings.warn(
+        f"Not enough memory for tiles of {size} pixels a side; going on with {size // 2}.",
+        stacklevel=3,
+    )
+    return size // 2
+
+
+@torch.inference_mode()
+def _tile_probabilities(
+    network: UNet,
+    section: Any,
+    tile: Tile,
+    statistics: GreyStatistics,
+    device: torch.device,
+    precision: str,
+) -> npt.NDArray[np.float32]:
+    config = network.config
+    margin = context(config)
+    if config.padding == "same":
+        sides = [smallest_input(config, n) + 2 * margin for n in (tile.height, tile.width)]
+    else:
+        sides = [smallest_input(config, n) for n in (tile.height, tile.width)]
+    grey = read_mirrored(section, tile.top - margin, tile.left - margin, *sides)
+    batch = torch.from_numpy(statistics.normalise(grey))[None, None].to(device)
+    with computing(device, precision):
+        logits = network(batch.contiguous(memory_format=torch.channels_last))[0].float()
+    inset = margin if config.padding == "same" else 0
+    logits = logits[:, inset : inset + tile.height, inset : inset + tile.width]
+    probabilities: npt.NDArray[np.float32] = logits.softmax(dim=0).cpu().numpy()
+    return probabilities
+
+
+def predict_whole(
+    work: Generator[TileDone, SectionIndex | None, None],
+    image: ImageArray,
+    classes: int,
+    *,
+    on_tile: Callable[[TileDone], None] | None = None,
+    probabilities: bool = False,
+) -> ImageArray:
+    """Return all that a prediction finds, in memory, with the meaning of the image.
+
+    Returns
+    -------
+    ImageArray
+        Class mask, uint8, of the shape of the image (0 where nothing was predicted), or with
+        `probabilities` float32 with the axis C in front.
+    """
+    if probabilities:
+        found: npt.NDArray[Any] = np.zeros((classes, *image.shape), np.float32)
+    else:
+        found = np.zeros(image.shape, np.uint8)
+    for done in work:
+        where = (*done.section, *done.tile.slices)
+        if probabilities:
+            found[(slice(None), *where)] = done.probabilities
+        else:
+            found[where] = done.classes
+        if on_tile is not None:
+            on_tile(done)
+    if not probabilities:
+        return image.with_data(found)
+    return ImageArray(
+        found, "C" + image.axes, (1.0, *image.scale), ("", *image.units), image.name
+    )

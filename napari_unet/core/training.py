@@ -1,0 +1,312 @@
+"""How a network learns from what was painted."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+import warnings
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from napari_unet import __version__
+from napari_unet.core.annotations import Annotations, ClassTable
+from napari_unet.core.config import TrainingConfig
+from napari_unet.core.devices import choose_device, computing
+from napari_unet.core.image import GreyStatistics, ImageArray
+from napari_unet.core.losses import painted_loss
+from napari_unet.core.model import UNetModel
+from napari_unet.core.patches import Batch, PatchSampler
+from napari_unet.core.prediction import known_statistics, never
+
+SMALLEST_PATCH = 64
+"""Patches are not halved below this when memory runs out."""
+
+WAITING_SECONDS = 0.1
+"""How long training pauses when there is nothing left to learn from."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingStep:
+    """What one step of training brought."""
+
+    step: int
+    steps: int
+    """Steps to do; 0 where no number was set."""
+    seconds: float
+    """Since training began."""
+    loss: float
+    """NaN while there is nothing to learn from."""
+    model: UNetModel | None = None
+    """New weights, every so often: a copy that training does not touch again."""
+
+
+def nothing_to_learn(annotations: Annotations) -> str | None:
+    """Return why these annotations cannot be learnt from, or None if they can."""
+    painted = [
+        c.name for c, n in zip(annotations.classes, annotations.counts(), strict=True) if n
+    ]
+    if not painted:
+        return "Nothing is painted yet. Paint a few strokes of at least two classes, then learn."
+    if len(painted) == 1:
+        return (
+            f"Only {painted[0]!r} is painted. Paint at least one other class, too, so that the "
+            "network learns where it does not apply."
+        )
+    return None
+
+
+def train(
+    model: UNetModel,
+    image: ImageArray,
+    annotations: Annotations,
+    config: TrainingConfig | None = None,
+    *,
+    statistics: GreyStatistics | None = None,
+    device: str = "auto",
+    should_stop: Callable[[], bool] = never,
+    clock: Callable[[], float] = time.monotonic,
+) -> Generator[TrainingStep, Annotations | None, UNetModel]:
+    """Train a copy of a model on the painted pixels of an image.
+
+    Parameters
+    ----------
+    model
+        Where to begin. Batch normalisation keeps its statistics unless the model is untrained.
+    image
+        Grey image whose axes end with (Y, X).
+    annotations
+        What was painted.
+    config
+        The recipe.
+    statistics
+        Grey statistics of the image, if they are known already.
+    device
+        ``auto``, ``cpu``, ``cuda`` or ``mps``. On the CPU the same seed and annotations give the
+        same weights.
+    should_stop
+        Asked before every step; what was learnt so far is returned.
+    clock
+        Seconds, for the time limit and for when weights are handed out.
+
+    Yields
+    ------
+    TrainingStep
+        Annotations sent back replace those learnt from; new classes grow the network.
+
+    Returns
+    -------
+    UNetModel
+        The trained model, with a record of this training at the end of its history.
+
+    Raises
+    ------
+    ValueError
+        If fewer than two classes are painted, or the device is missing.
+    MemoryError
+        If not even a single small patch fits into the device's memory.
+    """
+    config = config or TrainingConfig()
+    reason = nothing_to_learn(annotations)
+    if reason:
+        raise ValueError(reason)
+    target = choose_device(device)
+    statistics = statistics or known_statistics(image)
+    torch.manual_seed(config.seed)  # dropout
+    learner = _Learner(model.with_classes(_at_least(annotations.classes, model)), config, target)
+    sampler = PatchSampler(image, statistics, annotations, config, learner.network.config, target)
+    batch_size = config.batch_size
+    began = published = clock()
+    step, loss = 0, math.nan
+
+    while not should_stop():
+        seconds = clock() - began
+        progress = max(
+            step / config.steps if config.steps else 0.0,
+            seconds / (60 * config.minutes) if config.minutes else 0.0,
+        )
+        if progress >= 1:
+            break
+        if reason is None:
+            try:
+                loss = learner.learn(sampler.draw(batch_size), progress)
+            except torch.OutOfMemoryError as error:
+                batch_size = _less_work(sampler, batch_size, error)
+                learner.optimiser.zero_grad(set_to_none=True)
+                if target.type == "cuda":
+                    torch.cuda.empty_cache()
+                continue
+            step += 1
+        else:  # all paint was erased meanwhile: wait for more
+            loss = math.nan
+            time.sleep(WAITING_SECONDS)
+        fresh = None
+        if reason is None and clock() - published >= config.publish_seconds:
+            published = clock()
+            fresh = learner.published(model.steps + step)
+        news = yield TrainingStep(step, config.steps, clock() - began, loss, fresh)
+        if news is not None:
+            annotations = news
+            reason = nothing_to_learn(annotations)
+            learner.name_classes(annotations.classes)
+            sampler.update(annotations)
+
+    record = _record(image, annotations, config, step, clock() - began, loss, target)
+    final = learner.published(model.steps + step)
+    return replace(final, history=(*model.history, record))
+
+
+class _Learner:
+    """A network while it learns: its weights, their running average and the optimiser."""
+
+    def __init__(self, model: UNetModel, config: TrainingConfig, device: torch.device) -> None:
+        self._config = config
+        self._device = device
+        self._model = model
+        self._keep_statistics = model.steps > 0
+        self.network = copy.deepcopy(model.network).to(device)
+        self._average = copy.deepcopy(self.network.state_dict())
+        self._steps = 0
+        self._good = copy.deepcopy(self._average)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Make the optimiser anew, as is needed when parameters were exchanged."""
+        self.network.train()
+        if self._keep_statistics:
+            # A few strokes are no sample of the image: the statistics of a trained network
+            # are worth more than those of the patches around them.
+            for part in self.network.modules():
+                if isinstance(part, nn.BatchNorm2d):
+                    part.eval()
+        config, parameters = self._config, self.network.parameters()
+        self.optimiser: torch.optim.Optimizer
+        if config.optimiser == "sgd":
+            self.optimiser = torch.optim.SGD(
+                parameters,
+                config.learning_rate,
+                momentum=config.momentum,
+                weight_decay=config.weight_decay,
+            )
+        else:
+            self.optimiser = torch.optim.AdamW(
+                parameters, config.learning_rate, weight_decay=config.weight_decay
+            )
+
+    def learn(self, batch: Batch, progress: float) -> float:
+        """Take one step and return its loss; a loss that is no number undoes the latest steps."""
+        config = self._config
+        if config.schedule == "cosine":
+            rate = config.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
+            for group in self.optimiser.param_groups:
+                group["lr"] = rate
+        self.optimiser.zero_grad(set_to_none=True)
+        with computing(self._device):
+            logits = self.network(batch.grey.contiguous(memory_format=torch.channels_last))
+        loss = painted_loss(config.loss, logits, batch.painted, batch.weights)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            warnings.warn(
+                "The loss is not a finite number any more; going back to the last good weights.",
+                stacklevel=2,
+            )
+            self.network.load_state_dict(self._good)
+            self._average = copy.deepcopy(self._good)
+            self._prepare()
+            return value
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimiser.step()
+        self._steps += 1
+        self._follow()
+        return value
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """Let the average follow the weights, quickly at first and then with the set decay."""
+        decay = min(self._config.averaging, self._steps / (self._steps + 9))
+        for name, value in self.network.state_dict().items():
+            if decay and value.is_floating_point():
+                self._average[name].lerp_(value, 1 - decay)
+            else:
+                self._average[name].copy_(value)
+
+    def name_classes(self, classes: ClassTable) -> None:
+        """Take over new names, and give new classes a channel of their own."""
+        classes = _at_least(classes, self._model)
+        if len(classes) > len(self._model.classes):
+            grown = self.published(self._model.steps).with_classes(classes)
+            self._model = grown
+            self.network = copy.deepcopy(grown.network).to(self._device)
+            self._average = copy.deepcopy(self.network.state_dict())
+            self._good = copy.deepcopy(self._average)
+            self._prepare()
+        else:
+            self._model = self._model.with_classes(classes)
+
+    def published(self, steps: int) -> UNetModel:
+        """Return the averaged weights as a model of their own, on the CPU."""
+        if all(bool(torch.isfinite(v).all()) for v in self._average.values()):
+            self._good = copy.deepcopy(self._average)
+        network = copy.deepcopy(self._model.network)
+        network.load_state_dict(_on_cpu(self._good))
+        return replace(self._model, network=network.eval(), steps=steps)
+
+
+def _on_cpu(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.to("cpu", copy=True) for name, value in state.items()}
+
+
+def _at_least(classes: ClassTable, model: UNetModel) -> ClassTable:
+    """The painter's classes, followed by those that only the model knows."""
+    return (*classes, *model.classes[len(classes) :])
+
+
+def _less_work(sampler: PatchSampler, batch_size: int, error: Exception) -> int:
+    if batch_size > 1:
+        what = f"{batch_size // 2} instead of {batch_size} patches a step"
+        batch_size //= 2
+    elif sampler.patch_size // 2 >= SMALLEST_PATCH:
+        what = f"patches of {sampler.patch_size // 2} instead of {sampler.patch_size} pixels"
+        sampler.patch_size //= 2
+    else:
+        raise MemoryError(
+            f"The device has not enough memory even for one patch of {sampler.patch_size} pixels "
+            "a side. Close other programs that use it, or choose the CPU or a lighter model."
+        ) from error
+    warnings.warn(f"Not enough memory; going on with {what}.", stacklevel=3)
+    return batch_size
+
+
+def _record(
+    image: ImageArray,
+    annotations: Annotations,
+    config: TrainingConfig,
+    steps: int,
+    seconds: float,
+    loss: float,
+    device: torch.device,
+) -> dict[str, Any]:
+    """What a model card needs to know about a training."""
+    return {
+        "image": image.name,
+        "painted": {
+            c.name: int(n)
+            for c, n in zip(annotations.classes, annotations.counts(), strict=True)
+        },
+        "sections": len(annotations.sections),
+        "config": config.to_dict(),
+        "steps": steps,
+        "seconds": round(seconds, 1),
+        "loss": None if math.isnan(loss) else round(loss, 5),
+        "device": device.type,
+        "versions": {
+            "napari-unet": __version__,
+            "torch": str(torch.__version__),
+            "numpy": np.__version__,
+        },
+    }

@@ -1,0 +1,1 @@
+"""Files: images, models and samples, to and from disk. Knows ``core`` only."""

@@ -1,0 +1,230 @@
+"""TIFF: ImageJ hyperstacks, OME-TIFF and plain ones, with pixel size and units."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tifffile
+
+from napari_unet.core.image import PIXEL, ImageArray
+from napari_unet.io.files import FileReadError, replacing
+from napari_unet.io.units import nanometres, standard_unit
+
+LARGEST_PLAUSIBLE_PIXEL = 1e4
+"""In nanometres. Resolution tags beyond it are a printer's (72 dpi), not a microscope's."""
+
+LARGEST_CLASSIC = 2**32 - 2**25
+"""Bytes that fit into a TIFF that is no BigTIFF; ImageJ reads BigTIFF only through Bio-Formats."""
+
+_BAD_FILE = (
+    tifffile.TiffFileError,
+    ValueError,
+    TypeError,
+    IndexError,
+    KeyError,
+    OSError,
+    EOFError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+)
+"""What tifffile and the decoders below it raise on damaged files."""
+
+
+def read_tiff(path: Path) -> ImageArray:
+    """Return the first series of a TIFF file.
+
+    Uncompressed data stays on disk (memory map). Axes that TIFF does not name are taken as Z.
+
+    Raises
+    ------
+    FileReadError
+        If the file is no TIFF, cut short or damaged.
+    """
+    try:
+        with tifffile.TiffFile(path) as file:
+            series = file.series[0]
+            _check_whole(path, file)
+            axes = _axes(series.axes)
+            spacing = _spacing(file)
+            if series.dataoffset is not None and series.dtype.isnative:
+                data = tifffile.memmap(path, mode="r")
+            else:
+                data = series.asarray()
+                data = data.astype(data.dtype.newbyteorder("="), copy=False)
+        data = data.reshape(series.shape)
+        scale, units = zip(*(spacing.get(a, (1.0, _unknown(a))) for a in axes), strict=True)
+        return ImageArray(data, axes, scale, units, path.name.split(".")[0])
+    except _BAD_FILE as error:
+        raise FileReadError(
+            f"Cannot read {path}: {error or type(error).__name__}. It may be damaged or no TIFF "
+            "file; open it with the program that wrote it, and save it anew."
+        ) from error
+
+
+def _check_whole(path: Path, file: tifffile.TiffFile) -> None:
+    size = path.stat().st_size
+    for page in file.series[0].pages:
+        if page is None:
+            continue
+        for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False):
+            if offset + count > size:
+                raise ValueError(
+                    f"it is cut short ({size} bytes, where it says it has at least "
+                    f"{offset + count})"
+                )
+
+
+def _axes(axes: str) -> str:
+    """Axes in the letters of `ImageArray`; nameless ones become Z, then T, then C."""
+    free = [a for a in "ZTC" if a not in axes]
+    return "".join(a if a in "TCZYXS" else free.pop(0) for a in axes)
+
+
+def _unknown(axis: str) -> str:
+    return "" if axis in "CS" else PIXEL
+
+
+def _spacing(file: tifffile.TiffFile) -> dict[str, tuple[float, str]]:
+    """Spacing and unit of each axis that the file knows."""
+    if file.is_ome and file.ome_metadata:
+        return _ome_spacing(file.ome_metadata)
+    resolution = _resolution(file.pages.first)
+    if file.is_imagej:
+        metadata = file.imagej_metadata or {}
+        unit = standard_unit(str(metadata.get("unit", "")))
+        found = {}
+        if unit != PIXEL:
+            found = {a: (1 / r, unit) for a, r in resolution.items()}
+            spacing = abs(float(metadata.get("spacing", 0) or 0))
+            if spacing:
+                found["Z"] = (spacing, unit)
+        interval = float(metadata.get("finterval", 0) or 0)
+        if interval > 0:
+            found["T"] = (interval, "s")
+        return found
+    unit_tag = file.pages.first.tags.get("ResolutionUnit")
+    nanometres = {2: 2.54e7, 3: 1e7}.get(int(unit_tag.value) if unit_tag else 1)
+    if nanometres is None:
+        return {}
+    return {
+        a: (nanometres / r, "nm")
+        for a, r in resolution.items()
+        if nanometres / r <= LARGEST_PLAUSIBLE_PIXEL
+    }
+
+
+def _resolution(page: Any) -> dict[str, float]:
+    """Pixels per unit along X and Y."""
+    found = {}
+    for axis, name in (("X", "XResolution"), ("Y", "YResolution")):
+        tag = page.tags.get(name)
+        if tag is not None and tag.value[0] and tag.value[1]:
+            found[axis] = tag.value[0] / tag.value[1]
+    return found
+
+
+def _ome_spacing(xml: str) -> dict[str, tuple[float, str]]:
+    images = tifffile.xml2dict(xml).get("OME", {}).get("Image", {})
+    first = images[0] if isinstance(images, list) else images
+    pixels = first.get("Pixels", {})
+    found = {}
+    for axis in "XYZ":
+        size = float(pixels.get(f"PhysicalSize{axis}", 0) or 0)
+        unit = standard_unit(str(pixels.get(f"PhysicalSize{axis}Unit", "µm")))
+        if size > 0 and unit != PIXEL:
+            found[axis] = (size, unit)
+    interval = float(pixels.get("TimeIncrement", 0) or 0)
+    if interval > 0:
+        found["T"] = (interval, standard_unit(str(pixels.get("TimeIncrementUnit", "s"))))
+    return found
+
+
+def write_tiff(path: Path, image: ImageArray) -> None:
+    """Write an ImageJ hyperstack with pixel size and unit, or OME-TIFF where ImageJ's does not do.
+
+    ImageJ knows 8- and 16-bit whole numbers and 32-bit real ones, up to 4 GB. Other numbers
+    are written as they are, in OME-TIFF; float64 becomes float32, truth values 0 and 1.
+
+    Raises
+    ------
+    FileWriteError
+        If it cannot be written; an older file stays.
+    """
+    data = np.asarray(image.data)
+    if data.dtype == bool:
+        data = data.astype(np.uint8)
+    elif data.dtype == np.float64:
+        data = data.astype(np.float32)
+    elif data.dtype.kind in "iu" and data.min() >= 0 and data.max() < 2**16:
+        data = data.astype(np.uint16 if data.dtype.itemsize > 1 else np.uint8)
+    with replacing(path) as temporary:
+        if data.dtype in (np.uint8, np.uint16, np.float32) and data.nbytes < LARGEST_CLASSIC:
+            _write_imagej(temporary, data, image)
+        else:
+            _write_ome(temporary, data, image)
+
+
+def _write_imagej(path: Path, data: npt.NDArray[Any], image: ImageArray) -> None:
+    sizes = dict(zip(image.axes, data.shape, strict=True))
+    if "S" in sizes:
+        tifffile.imwrite(path, data, photometric="rgb", metadata=None)
+        return
+    spacing = dict(zip(image.axes, image.scale, strict=True))
+    unit, lengths = _common_unit(image)
+    lines = {
+        "ImageJ": "1.54f",
+        "images": int(np.prod(data.shape[:-2], dtype=int)),
+        "channels": sizes.get("C", 1),
+        "slices": sizes.get("Z", 1),
+        "frames": sizes.get("T", 1),
+        "hyperstack": "true",
+        "mode": "grayscale",
+        "unit": {"µm": "micron"}.get(unit, unit),
+        "spacing": lengths.get("Z", 1.0),
+        "loop": "false",
+    }
+    if "T" in sizes and image.units[image.axes.index("T")] == "s":
+        lines["finterval"] = spacing["T"]
+    order = image.axes[:-2]
+    if "C" in order and order.index("C") < len(order) - 1:
+        # Channels outside of Z, so that any reader of the pages gets (C, Z, Y, X). ImageJ
+        # understands this one order besides its own.
+        data = np.moveaxis(data, order.index("C"), order.find("T") + 1)
+        lines["order"] = "zct"
+    tifffile.imwrite(
+        path,
+        data,
+        photometric="minisblack",
+        description="\n".join(f"{k}={v}" for k, v in lines.items()) + "\n",
+        resolution=(1 / lengths["X"], 1 / lengths["Y"]),
+        resolutionunit="NONE",
+        metadata=None,
+    )
+
+
+def _common_unit(image: ImageArray) -> tuple[str, dict[str, float]]:
+    """The unit of X, and the spacings that are given in it; ImageJ has one unit for all axes."""
+    units = dict(zip(image.axes, image.units, strict=True))
+    spacing = dict(zip(image.axes, image.scale, strict=True))
+    unit = units["X"]
+    one = nanometres(1.0, unit)
+    lengths = {}
+    for axis in (a for a in "ZYX" if a in units):
+        length = nanometres(spacing[axis], units[axis])
+        lengths[axis] = spacing[axis] if one is None or length is None else length / one
+    return unit, lengths
+
+
+def _write_ome(path: Path, data: npt.NDArray[Any], image: ImageArray) -> None:
+    metadata: dict[str, Any] = {"axes": image.axes}
+    for axis, scale, unit in zip(image.axes, image.scale, image.units, strict=True):
+        if axis in "ZYX" and unit not in ("", PIXEL):
+            metadata[f"PhysicalSize{axis}"] = scale
+            metadata[f"PhysicalSize{axis}Unit"] = unit
+    tifffile.imwrite(path, data, ome=True, bigtiff=True, photometric="minisblack", metadata=metadata)

@@ -1,0 +1,32 @@
+"""Units of length as files spell them, brought to one spelling."""
+
+from __future__ import annotations
+
+from napari_unet.core.image import PIXEL
+
+_SPELLINGS = {
+    "nm": ("nm", "nanometer", "nanometre", "nanometers", "nanometres"),
+    "µm": ("µm", "μm", "um", "micron", "microns", "micrometer", "micrometre", "\\u00b5m"),
+    "mm": ("mm", "millimeter", "millimetre"),
+    "cm": ("cm", "centimeter", "centimetre"),
+    "m": ("m", "meter", "metre"),
+    "Å": ("å", "angstrom", "ångström", "ang", "\\u00c5"),
+    "s": ("s", "sec", "second", "seconds"),
+    "ms": ("ms", "millisecond", "milliseconds"),
+}
+_NANOMETRES = {"nm": 1.0, "µm": 1e3, "mm": 1e6, "cm": 1e7, "m": 1e9, "Å": 0.1}
+
+
+def standard_unit(spelling: str) -> str:
+    """Return ``nm``, ``µm``, ``mm``, ``cm``, ``m``, ``Å``, ``s``, ``ms``, or ``pixel`` if unknown."""
+    folded = spelling.strip().lower()
+    for unit, spellings in _SPELLINGS.items():
+        if folded in spellings:
+            return unit
+    return PIXEL
+
+
+def nanometres(value: float, unit: str) -> float | None:
+    """Return a length in nanometres, or None if the unit is no length."""
+    factor = _NANOMETRES.get(standard_unit(unit))
+    return None if factor is None else value * factor
