@@ -20,7 +20,7 @@ import tifffile
 from napari_unet.cli import main
 from napari_unet.core.image import image_from_array
 from napari_unet.core.metrics import class_scores
-from napari_unet.core.prediction import predict, predict_whole
+from napari_unet.core.prediction import finish, gather, predict
 from napari_unet.io.images import write_image
 from napari_unet.io.models import load_model
 
@@ -40,6 +40,7 @@ def class_mask(membranes: np.ndarray, mitochondria: np.ndarray) -> np.ndarray:
 
 
 def train_and_measure(folder: Path) -> None:
+    """Make the training pair, train, and print the record and the figures as JSON."""
     folder.mkdir(exist_ok=True)
     grey = tifffile.imread(DATA / "train-volume.tif")
     mask = class_mask(
@@ -59,15 +60,14 @@ def train_and_measure(folder: Path) -> None:
         sys.exit(status)
     model = load_model(weights)
     image = image_from_array(grey[VALIDATION_PAGES], "validation", PIXEL_SIZE)
-    found = predict_whole(predict(model, image), image, len(model.classes))
+    found = finish(gather(predict(model, image), image, len(model.classes)))
     scores = class_scores(found.data, mask[VALIDATION_PAGES])
     print(
         json.dumps(
             {
                 "training": model.history[-1],
                 "pages 20-22": {
-                    model.classes[n - 1].name: {"f1": s.f1, "iou": s.iou}
-                    for n, s in scores.items()
+                    model.classes[n - 1].name: {"f1": s.f1, "iou": s.iou} for n, s in scores.items()
                 },
             },
             indent=1,

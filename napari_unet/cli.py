@@ -27,6 +27,7 @@ from napari_unet.core.config import (
 if TYPE_CHECKING:
     from napari_unet.core.image import ImageArray
     from napari_unet.core.model import UNetModel
+    from napari_unet.core.training import TrainingStep
 
 DEFAULT_STEPS = 500
 """Training steps where neither --steps nor --minutes is given."""
@@ -92,10 +93,16 @@ def _parser() -> argparse.ArgumentParser:
     opened = command("open", _open, "Open napari with the U-Net dock, and a stack if one is given.")
     opened.add_argument("path", nargs="?", help="image to open")
 
-    predict = command("predict", _predict, "Predict a class mask: 1 = background, 2.. = structures.")
+    predict = command(
+        "predict", _predict, "Predict a class mask: 1 = background, 2.. = structures."
+    )
     predict.add_argument("image", metavar="IN", help="image to segment")
-    predict.add_argument("-o", "--output", required=True, metavar="OUT", help="file to write (.tif)")
-    predict.add_argument("--class", dest="class_name", metavar="NAME", help="only this class, as 0/255")
+    predict.add_argument(
+        "-o", "--output", required=True, metavar="OUT", help="file to write (.tif)"
+    )
+    predict.add_argument(
+        "--class", dest="class_name", metavar="NAME", help="only this class, as 0/255"
+    )
     predict.add_argument(
         "--probabilities", action="store_true", help="float32 probabilities instead of a mask"
     )
@@ -124,7 +131,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_config(train, TrainingConfig, exclusive=("steps", "minutes"))
     _add_config(train, AugmentationConfig)
 
-    evaluate = command("evaluate", _evaluate, "Compare a mask with the truth: F1, IoU, Dice per class.")
+    evaluate = command(
+        "evaluate", _evaluate, "Compare a mask with the truth: F1, IoU, Dice per class."
+    )
     evaluate.add_argument("prediction", metavar="PREDICTION", help="class mask, or 0/255 mask")
     evaluate.add_argument("truth", metavar="TRUTH", help="true mask of the same kind")
     evaluate.add_argument("--json", action="store_true", help="print one JSON object")
@@ -238,7 +247,7 @@ def _open(parsed: argparse.Namespace) -> None:
 
 def _predict(parsed: argparse.Namespace) -> None:
     from napari_unet.core.annotations import class_number
-    from napari_unet.core.prediction import predict, predict_whole
+    from napari_unet.core.prediction import finish, gather, only_class, predict
     from napari_unet.io.images import write_image, writer_for
     from napari_unet.io.models import DEFAULT_MODEL, find_model
 
@@ -249,29 +258,23 @@ def _predict(parsed: argparse.Namespace) -> None:
     image = _read_grey(parsed.image, parsed.channel)
     config = PredictionConfig(**_given(parsed, PredictionConfig))
     with _progress(sum(1 for _ in image.sections()), "sections") as bar:
-        found = predict_whole(
-            predict(model, image, config, device=parsed.device),
-            image,
-            len(model.classes),
-            on_tile=lambda tile: bar.update(tile.done - bar.n),
-            probabilities=parsed.probabilities,
+        tiles = predict(model, image, config, device=parsed.device)
+        found = finish(
+            gather(tiles, image, len(model.classes), probabilities=parsed.probabilities),
+            lambda tile: bar.update(tile.done - bar.n),
         )
-    if number is not None:
-        found = class_only(found, number, parsed.probabilities, image)
+    if number is not None and parsed.probabilities:
+        found = image.with_data(found.data[number - 1])
+    elif number is not None:
+        found = only_class(found, number)
     write_image(parsed.output, found)
-
-
-def class_only(found: ImageArray, number: int, probabilities: bool, image: ImageArray) -> ImageArray:
-    """Return one class of a prediction: its probability, or a mask of 0 and 255."""
-    if probabilities:
-        return image.with_data(found.data[number - 1])
-    return image.with_data((found.data == number).astype("uint8") * 255)
 
 
 def _train(parsed: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from napari_unet.core.annotations import annotations_from_array
+    from napari_unet.core.prediction import finish
     from napari_unet.core.training import train
     from napari_unet.io.images import read_image
     from napari_unet.io.models import save_model
@@ -292,16 +295,22 @@ def _train(parsed: argparse.Namespace) -> int:
     interrupted: list[int] = []
     before = signal.signal(signal.SIGINT, lambda number, _: interrupted.append(number))
     work = train(
-        model, image, annotations, config, device=parsed.device, should_stop=lambda: bool(interrupted)
+        model,
+        image,
+        annotations,
+        config,
+        device=parsed.device,
+        should_stop=lambda: bool(interrupted),
     )
     try:
         with _progress(config.steps or None, "steps") as bar:
-            while True:
-                step = next(work)
+
+            def show(step: TrainingStep) -> None:
                 bar.update(step.step - bar.n)
                 bar.set_postfix(loss=f"{step.loss:.4f}", refresh=False)
-    except StopIteration as finished:
-        save_model(parsed.output, finished.value, half=parsed.half)
+
+            trained = finish(work, show)
+        save_model(parsed.output, trained, half=parsed.half)
     finally:
         signal.signal(signal.SIGINT, before)
     if interrupted:

@@ -30,9 +30,7 @@ def elastic_displacements(
     return fine[0]
 
 
-def sampling_positions(
-    size: int, config: AugmentationConfig, generator: torch.Generator
-) -> Tensor:
+def sampling_positions(size: int, config: AugmentationConfig, generator: torch.Generator) -> Tensor:
     """Return where each pixel of a patch is read, (2, size, size) as (y, x) from its centre."""
     device = generator.device
     draw = torch.rand(4, generator=generator, device=device)
@@ -78,12 +76,8 @@ def vary_grey(grey: Tensor, config: AugmentationConfig, generator: torch.Generat
     grey = torch.where((unit > 0) & (unit < 1), (unit**gamma - 0.5) * 5, grey)
     grey = grey * contrast + config.brightness * float(draw[2])
     if config.noise > 0:
-        level = config.noise * float(
-            torch.rand(1, generator=generator, device=generator.device)
-        )
-        grey = grey + level * torch.randn(
-            grey.shape, generator=generator, device=generator.device
-        )
+        level = config.noise * float(torch.rand(1, generator=generator, device=generator.device))
+        grey = grey + level * torch.randn(grey.shape, generator=generator, device=generator.device)
     return grey
 
 

@@ -122,9 +122,7 @@ LIGHT_NETWORK = NetworkConfig(
 class AugmentationConfig(Config):
     """How patches are varied while training (paper, section 3.1)."""
 
-    rotation: float = option(
-        180.0, "Largest rotation, in degrees.", minimum=0.0, maximum=180.0
-    )
+    rotation: float = option(180.0, "Largest rotation, in degrees.", minimum=0.0, maximum=180.0)
     mirror: bool = option(True, "Mirror patches at random.")
     scale: float = option(
         0.15, "Largest change of scale (0.15: from 1/1.15 to 1.15).", minimum=0.0, maximum=1.0
@@ -159,9 +157,7 @@ class TrainingConfig(Config):
     steps: int = option(0, "Training steps; 0 goes on until stopped.", minimum=0)
     minutes: float = option(0.0, "Stop after so many minutes; 0 sets no limit.", minimum=0.0)
     seed: int = option(0, "Seed of everything that is drawn at random.", minimum=0)
-    optimiser: str = option(
-        "adamw", "sgd is the paper's choice.", choices=("adamw", "sgd")
-    )
+    optimiser: str = option("adamw", "sgd is the paper's choice.", choices=("adamw", "sgd"))
     learning_rate: float = option(5e-4, "Size of a step.", minimum=1e-8, maximum=10.0)
     momentum: float = option(0.99, "Momentum of sgd (paper: 0.99).", minimum=0.0, maximum=0.9999)
     weight_decay: float = option(1e-4, "Weight decay.", minimum=0.0, maximum=1.0)
@@ -171,8 +167,10 @@ class TrainingConfig(Config):
         choices=("constant", "cosine"),
     )
     patch_size: int = option(
-        256, "Side of a training patch, in pixels, before fitting it to the network.",
-        minimum=16, maximum=4096,
+        256,
+        "Side of a training patch, in pixels, before fitting it to the network.",
+        minimum=16,
+        maximum=4096,
     )
     batch_size: int = option(2, "Patches in a step (paper: 1, a large one).", minimum=1)
     loss: str = option(
@@ -235,8 +233,10 @@ class PredictionConfig(Config):
     """How a mask is computed. The result does not depend on the tile size."""
 
     tile_size: int = option(
-        512, "Side of a tile, in pixels; smaller tiles need less memory.",
-        minimum=16, maximum=16384,
+        512,
+        "Side of a tile, in pixels; smaller tiles need less memory.",
+        minimum=16,
+        maximum=16384,
     )
     precision: str = option(
         "auto",

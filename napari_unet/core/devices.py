@@ -34,7 +34,7 @@ def choose_device(name: str = "auto") -> torch.device:
 def prefers_bfloat16(device: torch.device) -> bool:
     """Tell whether bfloat16 is computed in hardware on this device."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         has = torch.cpu.get_capabilities()
         return bool(has.get("avx512_bf16") or has.get("amx_bf16") or has.get("bf16"))

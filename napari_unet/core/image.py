@@ -70,7 +70,9 @@ class ImageArray:
                     f"{len(given)} entries: {given!r}."
                 )
         if len(set(self.axes)) != len(self.axes) or not {"Y", "X"} <= set(self.axes):
-            raise ValueError(f"The axes {self.axes!r} of {self.name!r} must hold Y and X once each.")
+            raise ValueError(
+                f"The axes {self.axes!r} of {self.name!r} must hold Y and X once each."
+            )
         if not all(np.isfinite(s) and s > 0 for s in self.scale):
             raise ValueError(f"The scale {self.scale} of {self.name!r} must be positive.")
 
@@ -80,7 +82,8 @@ class ImageArray:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return np.dtype(self.data.dtype)
+        dtype: np.dtype[Any] = np.dtype(self.data.dtype)
+        return dtype
 
     def sections(self) -> Iterator[SectionIndex]:
         """Yield the index of every (Y, X) section, in order."""
@@ -174,7 +177,8 @@ class GreyStatistics:
     def normalise(self, grey: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Return grey values as float32 with mean 0 and deviation 1; missing ones become 0."""
         values = (grey.astype(np.float32) - np.float32(self.mean)) / np.float32(self.deviation)
-        return np.nan_to_num(values, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+        np.nan_to_num(values, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+        return values
 
 
 def grey_statistics(image: ImageArray, sections: int = 16, pixels: int = 65536) -> GreyStatistics:

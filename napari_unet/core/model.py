@@ -79,9 +79,11 @@ class UNetModel:
         with torch.no_grad():
             # A new class starts small and improbable, so that it does not appear by chance.
             new.weight.mul_(0.1)
-            new.bias.fill_(float(old.bias.min()) - 2.0)  # type: ignore[union-attr, arg-type]
+            assert new.bias is not None
+            assert old.bias is not None
+            new.bias.fill_(float(old.bias.min()) - 2.0)
             new.weight[:known] = old.weight
-            new.bias[:known] = old.bias  # type: ignore[index]
+            new.bias[:known] = old.bias
         network.classifier = new
         return replace(self, network=network.eval(), classes=classes)
 

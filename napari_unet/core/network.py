@@ -62,7 +62,7 @@ class UNet(nn.Module):
         self.classifier = nn.Conv2d(config.width, config.classes, kernel_size=1)
         initialise(self)
         # Measured on a CPU: a third less time per step with the channels last in memory.
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor) -> Tensor:  # (N, channels_in, H, W) -> (N, classes, h, w)
         skipped: list[Tensor] = []
@@ -112,7 +112,7 @@ def output_size(config: NetworkConfig, input_size: int) -> int:
     """
     if config.padding == "same":
         if input_size % 2**config.depth:
-            fitting = -(-input_size // 2**config.depth) * 2**config.depth
+            fitting = rounded_up(input_size, 1 << config.depth)
             raise ValueError(
                 f"A side of {input_size} pixels cannot be halved {config.depth} times; "
                 f"use {fitting}."
@@ -140,18 +140,23 @@ def _valid_output(depth: int, size: int) -> int | None:
     return size if size > 0 else None
 
 
+def rounded_up(size: int, multiple: int) -> int:
+    """Return the smallest multiple that is not below a size."""
+    return -(-size // multiple) * multiple
+
+
 def lost(config: NetworkConfig) -> int:
     """Return by how many pixels the output is smaller than the input (184 in the paper)."""
     if config.padding == "same":
         return 0
     # Two convolutions take 4 pixels at every level, there and back, and at the bottom.
-    return sum(2 * 4 * 2**level for level in range(config.depth)) + 4 * 2**config.depth
+    return sum(2 * 4 * (1 << level) for level in range(config.depth)) + 4 * (1 << config.depth)
 
 
 def smallest_input(config: NetworkConfig, output: int) -> int:
     """Return the smallest side of an input whose output has at least `output` pixels a side."""
     if config.padding == "same":
-        return -(-output // 2**config.depth) * 2**config.depth
+        return rounded_up(output, 1 << config.depth)
     size = output + lost(config)
     while _valid_output(config.depth, size) is None:
         size += 1
@@ -172,4 +177,4 @@ def context(config: NetworkConfig) -> int:
     reach += 2
     for _ in range(config.depth):
         reach = 2 * reach + 2
-    return -(-reach // 2**config.depth) * 2**config.depth
+    return rounded_up(reach, 1 << config.depth)

@@ -86,17 +86,13 @@ class PatchSampler:
             else self._look_at(painted, annotations)
             for index, painted in annotations.sections.items()
         }
-        counts = sum(
-            (s.counts for s in self._sections.values()), np.zeros(256, np.int64)
-        )
+        counts = sum((s.counts for s in self._sections.values()), np.zeros(256, np.int64))
         self._painted_classes = [n for n in range(1, 256) if counts[n]]
         weights = np.zeros(256, np.float32)
         weights[1:] = class_weights(counts[1:], self._config.class_balance)
         self._class_weights = torch.from_numpy(weights).to(self._device)
 
-    def _look_at(
-        self, painted: npt.NDArray[np.uint8], annotations: Annotations
-    ) -> _PaintedSection:
+    def _look_at(self, painted: npt.NDArray[np.uint8], annotations: Annotations) -> _PaintedSection:
         flat = painted.ravel()
         counts = np.bincount(flat, minlength=256)
         counts[0] = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,9 @@ from napari_unet.core.image import GreyStatistics, ImageArray, SectionIndex, gre
 from napari_unet.core.model import UNetModel
 from napari_unet.core.network import UNet, context, smallest_input
 from napari_unet.core.tiling import Tile, plan_tiles, read_mirrored
+
+Yielded = TypeVar("Yielded")
+Returned = TypeVar("Returned")
 
 SMALLEST_TILE = 64
 """Tiles are not halved below this when memory runs out."""
@@ -49,9 +52,7 @@ def never() -> bool:
 
 def nearest_first(sections: Iterable[SectionIndex], centre: SectionIndex) -> list[SectionIndex]:
     """Return sections by their distance from one of them; later axes count first."""
-    return sorted(
-        sections, key=lambda s: tuple(abs(a - b) for a, b in zip(s, centre, strict=True))
-    )
+    return sorted(sections, key=lambda s: tuple(abs(a - b) for a, b in zip(s, centre, strict=True)))
 
 
 def predict(
@@ -103,12 +104,14 @@ def predict(
     remaining = list(image.sections() if sections is None else sections)
     total = len(remaining)
     network = model.network if target.type == "cpu" else _on(model.network, target)
+    height, width = image.shape[-2:]
+    multiple = 2**network.config.depth
     tile_size = config.tile_size
     finished = 0
     while remaining and not should_stop():
         index = remaining.pop(0)
         section = image.data[index] if index else image.data
-        tiles = plan_tiles(*image.shape[-2:], tile_size, 2**network.config.depth)
+        tiles = plan_tiles(height, width, tile_size, multiple)
         number = 0
         while number < len(tiles):
             if should_stop():
@@ -119,8 +122,8 @@ def predict(
                     network, section, tile, statistics, target, config.precision
                 )
             except torch.OutOfMemoryError as error:
-                tile_size = _smaller_tile(min(tile_size, max(image.shape[-2:])), error)
-                tiles = plan_tiles(*image.shape[-2:], tile_size, 2**network.config.depth)
+                tile_size = _smaller_tile(min(tile_size, max(height, width)), error)
+                tiles = plan_tiles(height, width, tile_size, multiple)
                 number = 0  # the section begins anew: its earlier tiles would overlap
                 if target.type == "cuda":
                     torch.cuda.empty_cache()
@@ -195,15 +198,14 @@ def _tile_probabilities(
     return probabilities
 
 
-def predict_whole(
-    work: Generator[TileDone, SectionIndex | None, None],
+def gather(
+    tiles: Generator[TileDone, SectionIndex | None, None],
     image: ImageArray,
     classes: int,
     *,
-    on_tile: Callable[[TileDone], None] | None = None,
     probabilities: bool = False,
-) -> ImageArray:
-    """Return all that a prediction finds, in memory, with the meaning of the image.
+) -> Generator[TileDone, SectionIndex | None, ImageArray]:
+    """Pass tiles on, and return in the end what they make up, in memory.
 
     Returns
     -------
@@ -215,16 +217,32 @@ def predict_whole(
         found: npt.NDArray[Any] = np.zeros((classes, *image.shape), np.float32)
     else:
         found = np.zeros(image.shape, np.uint8)
-    for done in work:
-        where = (*done.section, *done.tile.slices)
+    for done in tiles:
+        where: tuple[Any, ...] = (*done.section, *done.tile.slices)
         if probabilities:
             found[(slice(None), *where)] = done.probabilities
         else:
             found[where] = done.classes
-        if on_tile is not None:
-            on_tile(done)
+        yield done
     if not probabilities:
         return image.with_data(found)
-    return ImageArray(
-        found, "C" + image.axes, (1.0, *image.scale), ("", *image.units), image.name
-    )
+    return ImageArray(found, "C" + image.axes, (1.0, *image.scale), ("", *image.units), image.name)
+
+
+def finish(
+    work: Generator[Yielded, Any, Returned], on_value: Callable[[Yielded], object] = lambda v: None
+) -> Returned:
+    """Run a generator to its end, show each value to a function, and return its result."""
+    while True:
+        try:
+            value = next(work)
+        except StopIteration as end:
+            result: Returned = end.value
+            return result
+        on_value(value)
+
+
+def only_class(mask: ImageArray, number: int) -> ImageArray:
+    """Return the mask of one class: uint8, 255 where it is, 0 elsewhere."""
+    chosen = (np.asarray(mask.data) == number).astype(np.uint8) * np.uint8(255)
+    return mask.with_data(chosen)

@@ -66,9 +66,7 @@ def mirrored_indices(start: int, stop: int, length: int) -> npt.NDArray[np.intp]
     return np.where(indices < length, indices, period - indices).astype(np.intp)
 
 
-def read_mirrored(
-    section: Any, top: int, left: int, height: int, width: int
-) -> npt.NDArray[Any]:
+def read_mirrored(section: Any, top: int, left: int, height: int, width: int) -> npt.NDArray[Any]:
     """Return a rectangle of a section (..., Y, X) that may reach beyond it, mirrored there.
 
     Only the part of the section that is needed is read, so that it may lie on disk.
@@ -76,7 +74,5 @@ def read_mirrored(
     rows = mirrored_indices(top, top + height, section.shape[-2])
     columns = mirrored_indices(left, left + width, section.shape[-1])
     row0, column0 = int(rows.min()), int(columns.min())
-    part = np.asarray(
-        section[..., row0 : int(rows.max()) + 1, column0 : int(columns.max()) + 1]
-    )
+    part = np.asarray(section[..., row0 : int(rows.max()) + 1, column0 : int(columns.max()) + 1])
     return part[..., (rows - row0)[:, None], (columns - column0)[None, :]]

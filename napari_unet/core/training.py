@@ -48,9 +48,7 @@ class TrainingStep:
 
 def nothing_to_learn(annotations: Annotations) -> str | None:
     """Return why these annotations cannot be learnt from, or None if they can."""
-    painted = [
-        c.name for c, n in zip(annotations.classes, annotations.counts(), strict=True) if n
-    ]
+    painted = [c.name for c, n in zip(annotations.classes, annotations.counts(), strict=True) if n]
     if not painted:
         return "Nothing is painted yet. Paint a few strokes of at least two classes, then learn."
     if len(painted) == 1:
@@ -295,8 +293,7 @@ def _record(
     return {
         "image": image.name,
         "painted": {
-            c.name: int(n)
-            for c, n in zip(annotations.classes, annotations.counts(), strict=True)
+            c.name: int(n) for c, n in zip(annotations.classes, annotations.counts(), strict=True)
         },
         "sections": len(annotations.sections),
         "config": config.to_dict(),

@@ -34,7 +34,9 @@ def replacing(path: Path) -> Iterator[Path]:
     kept = " The file that was there before is unchanged." if path.exists() else ""
     temporary: Path | None = None
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+        handle, name = tempfile.mkstemp(
+            prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent
+        )
         temporary = Path(name)
         # Made for the owner alone; the finished file gets what a new file would get here.
         os.fchmod(handle, 0o666 & ~_umask())

@@ -227,4 +227,6 @@ def _write_ome(path: Path, data: npt.NDArray[Any], image: ImageArray) -> None:
         if axis in "ZYX" and unit not in ("", PIXEL):
             metadata[f"PhysicalSize{axis}"] = scale
             metadata[f"PhysicalSize{axis}Unit"] = unit
-    tifffile.imwrite(path, data, ome=True, bigtiff=True, photometric="minisblack", metadata=metadata)
+    tifffile.imwrite(
+        path, data, ome=True, bigtiff=True, photometric="minisblack", metadata=metadata
+    )

@@ -1,0 +1,172 @@
+"""What napari asks of the plugin by name (see napari.yaml): readers, writers, samples, commands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_unet.core.image import ImageArray
+from napari_unet.io.files import FileReadError, FileWriteError
+from napari_unet.io.images import READERS, read_image, write_image
+from napari_unet.io.units import standard_unit
+from napari_unet.plugin.layers import class_colours, layer_arguments
+
+if TYPE_CHECKING:
+    from napari.viewer import Viewer
+
+    from napari_unet.plugin.dock import UNetDock
+
+LayerData = tuple[Any, dict[str, Any], str]
+
+PLUGIN = "napari-unet-em"
+DOCK = "U-Net"
+LABEL_NAMES = ("corrections", "mask", "annotations", "labels")
+"""Files whose names end so hold classes rather than grey values."""
+
+
+def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[LayerData]] | None:
+    """Return the function that reads these files, or None if the format is unknown."""
+    paths = [path] if isinstance(path, str) else path
+    if all(Path(p).suffix.lower() in READERS for p in paths):
+        return read_layers
+    return None
+
+
+def read_layers(path: str | list[str]) -> list[LayerData]:
+    """Return a layer for each file, with scale, units and axis names; channels are split."""
+    paths = [path] if isinstance(path, str) else path
+    return [_layer(Path(each), read_image(each)) for each in paths]
+
+
+def _layer(path: Path, image: ImageArray) -> LayerData:
+    stem = path.name.split(".")[0]
+    arguments = layer_arguments(image)
+    if "C" in image.axes:
+        axis = image.axes.index("C")
+        arguments["channel_axis"] = axis
+        arguments["name"] = [f"{stem} channel {c}" for c in range(image.shape[axis])]
+        for key in ("scale", "units", "axis_labels"):
+            arguments[key] = tuple(v for i, v in enumerate(arguments[key]) if i != axis)
+        return image.data, arguments, "image"
+    if "S" in image.axes:
+        arguments = {k: v[:-1] for k, v in arguments.items()}
+        return image.data, {**arguments, "name": stem, "rgb": True}, "image"
+    kind = "image"
+    if image.dtype.kind in "ui" and stem.lower().endswith(LABEL_NAMES):
+        kind = "labels"
+    return image.data, {**arguments, "name": stem}, kind
+
+
+def write_layer(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
+    """Write an image or labels layer with its scale and units, and return the path."""
+    if not Path(path).suffix:
+        path = f"{path}.tif"
+    data = np.asarray(data[0] if meta.get("multiscale") else data)
+    axes = _axes(data.ndim, bool(meta.get("rgb")))
+    spatial = sum(a != "S" for a in axes)
+    scale = [float(abs(s)) for s in meta.get("scale", [1.0] * spatial)]
+    units = [standard_unit(str(u)) for u in meta.get("units") or ["pixel"] * spatial]
+    extra = len(axes) - spatial
+    write_image(
+        path,
+        ImageArray(
+            data, axes, (*scale, *[1.0] * extra), (*units, *[""] * extra), meta.get("name", "image")
+        ),
+    )
+    return [path]
+
+
+def _axes(ndim: int, rgb: bool) -> str:
+    spatial = ndim - rgb
+    if not 2 <= spatial <= 4:
+        raise FileWriteError(
+            f"A layer with {spatial} axes cannot be written as TIFF; two to four are understood."
+        )
+    return "TZYX"[4 - spatial :] + "S" * rgb
+
+
+def synthetic_sample() -> list[LayerData]:
+    """Return the synthetic stack and its true labels, hidden at first."""
+    from napari_unet.core.synthetic import CLASSES, PIXEL_SIZE, SECTION_THICKNESS, synthetic_stack
+
+    grey, labels = synthetic_stack()
+    arguments = {
+        "scale": (SECTION_THICKNESS, PIXEL_SIZE, PIXEL_SIZE),
+        "units": ("nm",) * 3,
+        "axis_labels": ("z", "y", "x"),
+    }
+    truth = {
+        **arguments,
+        "name": "true labels",
+        "visible": False,
+        "colormap": class_colours(CLASSES, background=False),
+    }
+    return [(grey, {**arguments, "name": "synthetic EM"}, "image"), (labels, truth, "labels")]
+
+
+def isbi_sample() -> list[LayerData]:
+    """Return the ISBI 2012 training sections and their membranes, downloaded once.
+
+    Without a network the list is empty, and a message says so.
+    """
+    from napari.utils.notifications import show_error
+
+    from napari_unet.io.samples import ISBI_CLASSES, isbi2012
+
+    try:
+        image, labels = isbi2012()
+    except FileReadError as error:
+        show_error(str(error))
+        return []
+    arguments = layer_arguments(image)
+    truth = {
+        **arguments,
+        "name": labels.name,
+        "visible": False,
+        "colormap": class_colours(ISBI_CLASSES, background=False),
+    }
+    return [
+        (image.data, {**arguments, "name": image.name}, "image"),
+        (labels.data, truth, "labels"),
+    ]
+
+
+def open_dock(viewer: Viewer) -> UNetDock:
+    """Return the dock of a viewer, opened if it is not."""
+    _, widget = viewer.window.add_plugin_dock_widget(PLUGIN, DOCK)
+    return widget  # type: ignore[no-any-return]
+
+
+def _current_dock() -> UNetDock:
+    import napari
+
+    viewer = napari.current_viewer()
+    if viewer is None:
+        raise RuntimeError("There is no viewer.")
+    return open_dock(viewer)
+
+
+def segment() -> None:
+    """Open the dock and predict the section in view (layer menu *Segment*)."""
+    dock = _current_dock()
+    dock.use_selected_image()
+    dock.predict_group.section.click()
+
+
+def annotate() -> None:
+    """Open the dock and choose the brush of the first structure (layer menu *Annotate*)."""
+    dock = _current_dock()
+    dock.use_selected_image()
+    dock.correct_group.choose(2)
+
+
+def compare() -> None:
+    """Open the widget that compares masks (layer menu *Measure*)."""
+    import napari
+
+    viewer = napari.current_viewer()
+    if viewer is not None:
+        viewer.window.add_plugin_dock_widget(PLUGIN, "Compare masks")

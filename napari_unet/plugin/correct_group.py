@@ -1,0 +1,223 @@
+"""*Correct*: the table of classes; choosing one chooses the brush."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from napari.layers import Labels
+from napari.utils.notifications import show_warning
+from napari.viewer import Viewer
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QColor
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QColorDialog,
+    QGroupBox,
+    QHBoxLayout,
+    QHeaderView,
+    QLabel,
+    QPushButton,
+    QTableWidget,
+    QTableWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_unet.core.annotations import extended
+from napari_unet.plugin.opening import LayerKeeper
+from napari_unet.plugin.session import Session
+
+COLOUR, NAME, PAINTED = range(3)
+BRUSH_SIZE = 8
+
+
+class CorrectGroup(QGroupBox):
+    """Classes with their colours, names and painted pixels."""
+
+    def __init__(
+        self, viewer: Viewer, session: Session, keeper: LayerKeeper, parent: QWidget | None = None
+    ) -> None:
+        super().__init__("Correct", parent)
+        self._viewer = viewer
+        self._session = session
+        self._keeper = keeper
+        self._watched: Labels | None = None
+        self._filling = False
+        self.table = QTableWidget(0, 3)
+        self.table.setHorizontalHeaderLabels(["", "Class", "Painted"])
+        self.table.setToolTip(
+            "Click a class to paint it. Double-click its name to rename it, its colour to change it"
+        )
+        self.table.verticalHeader().hide()
+        self.table.setSelectionBehavior(QAbstractItemView.SelectRows)
+        self.table.setSelectionMode(QAbstractItemView.SingleSelection)
+        header = self.table.horizontalHeader()
+        header.setSectionResizeMode(NAME, QHeaderView.Stretch)
+        header.setSectionResizeMode(PAINTED, QHeaderView.ResizeToContents)
+        self.table.setColumnWidth(COLOUR, 28)
+        header.setMinimumSectionSize(28)
+        self.add = QPushButton("Add class")
+        self.add.setToolTip("Add a class of your own; the network learns it from your strokes")
+        self.erase = QPushButton("Erase")
+        self.erase.setToolTip("Take paint away: what is not painted is not learnt from")
+        self.hint = QLabel("Choose a class, then paint where the mask is wrong.")
+        self.hint.setWordWrap(True)
+        layout = QVBoxLayout(self)
+        layout.addWidget(self.hint)
+        layout.addWidget(self.table)
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.add)
+        buttons.addWidget(self.erase)
+        layout.addLayout(buttons)
+
+        self.table.itemClicked.connect(self._on_clicked)
+        self.table.itemChanged.connect(self._on_edited)
+        self.table.itemDoubleClicked.connect(self._on_double_clicked)
+        self.add.clicked.connect(self.add_class)
+        self.erase.clicked.connect(self._on_erase)
+        session.events.classes.connect(self._fill)
+        session.events.annotations.connect(self._show_counts)
+        session.events.corrections.connect(self._watch)
+        session.events.image.connect(self._enable)
+        self._fill()
+        self._enable()
+
+    # --- the brush -----------------------------------------------------------------------
+
+    def choose(self, number: int) -> None:
+        """Paint this class from now on."""
+        layer = self._brush()
+        if layer is None:
+            return
+        layer.selected_label = number
+        layer.mode = "paint"
+        with blocked(self.table):
+            self.table.selectRow(number - 1)
+
+    def _brush(self) -> Labels | None:
+        layer = self._keeper.corrections()
+        if layer is not None:
+            self._viewer.layers.selection.active = layer
+        return layer
+
+    def _on_clicked(self, item: QTableWidgetItem) -> None:
+        self.choose(item.row() + 1)
+
+    def _on_erase(self) -> None:
+        layer = self._brush()
+        if layer is not None:
+            layer.mode = "erase"
+
+    def _watch(self, layer: Labels | None) -> None:
+        if self._watched is not None:
+            self._watched.events.selected_label.disconnect(self._follow_brush)
+        self._watched = layer
+        if layer is not None:
+            layer.brush_size = BRUSH_SIZE
+            layer.events.selected_label.connect(self._follow_brush)
+
+    def _follow_brush(self) -> None:
+        """Select the row of the class that was chosen with napari's own controls."""
+        if self._watched is None:
+            return
+        with blocked(self.table):
+            row = int(self._watched.selected_label) - 1
+            if 0 <= row < self.table.rowCount():
+                self.table.selectRow(row)
+            else:
+                self.table.clearSelection()
+
+    # --- the classes ---------------------------------------------------------------------
+
+    def add_class(self) -> None:
+        """Add a class at the end of the table and let its name be edited."""
+        classes = self._session.classes
+        try:
+            self._session.classes = extended(classes, len(classes) + 1)
+        except ValueError as error:
+            show_warning(str(error))
+            return
+        number = len(classes) + 1
+        self.choose(number)
+        self.table.editItem(self.table.item(number - 1, NAME))
+
+    def recolour(self, number: int, colour: str) -> None:
+        """Draw a class in another colour, ``#rrggbb``."""
+        self._change(number, colour=colour)
+
+    def rename(self, number: int, name: str) -> None:
+        """Call a class something else; its number, and what was painted, stay."""
+        name = name.strip()
+        taken = {c.name for i, c in enumerate(self._session.classes, start=1) if i != number}
+        if not name or name in taken:
+            show_warning(
+                f"A class called {name!r} is there already." if name else "A class needs a name."
+            )
+            self._fill()
+            return
+        self._change(number, name=name)
+
+    def _change(self, number: int, **changes: str) -> None:
+        classes = list(self._session.classes)
+        classes[number - 1] = replace(classes[number - 1], **changes)
+        self._session.classes = tuple(classes)
+
+    def _on_edited(self, item: QTableWidgetItem) -> None:
+        if not self._filling and item.column() == NAME:
+            self.rename(item.row() + 1, item.text())
+
+    def _on_double_clicked(self, item: QTableWidgetItem) -> None:
+        if item.column() != COLOUR:
+            return
+        number = item.row() + 1
+        chosen = QColorDialog.getColor(
+            QColor(self._session.classes[number - 1].colour), self, "Colour of the class"
+        )
+        if chosen.isValid():
+            self.recolour(number, chosen.name())
+
+    # --- showing -------------------------------------------------------------------------
+
+    def _fill(self, _: Any = None) -> None:
+        selected = self.table.currentRow()
+        self._filling = True
+        classes = self._session.classes
+        self.table.setRowCount(len(classes))
+        for row, each in enumerate(classes):
+            colour = QTableWidgetItem()
+            colour.setBackground(QColor(each.colour))
+            colour.setFlags(Qt.ItemIsEnabled)
+            colour.setToolTip("Double-click to change the colour")
+            self.table.setItem(row, COLOUR, colour)
+            self.table.setItem(row, NAME, QTableWidgetItem(each.name))
+            count = QTableWidgetItem()
+            count.setFlags(Qt.ItemIsEnabled | Qt.ItemIsSelectable)
+            count.setTextAlignment(Qt.AlignRight | Qt.AlignVCenter)
+            self.table.setItem(row, PAINTED, count)
+        self._filling = False
+        height = self.table.horizontalHeader().sizeHint().height() + 4
+        height += sum(self.table.rowHeight(row) for row in range(min(len(classes), 8)))
+        self.table.setFixedHeight(height)
+        self._show_counts()
+        if 0 <= selected < len(classes):
+            self.table.selectRow(selected)
+
+    def _show_counts(self, _: Any = None) -> None:
+        counts = self._session.annotations.counts()
+        for row in range(self.table.rowCount()):
+            count = int(counts[row]) if row < len(counts) else 0
+            self.table.item(row, PAINTED).setText(f"{count:,} px" if count else "–")
+
+    def _enable(self, _: Any = None) -> None:
+        self.setEnabled(self._session.image is not None)
+
+
+@contextmanager
+def blocked(widget: QWidget) -> Iterator[None]:
+    """Keep a widget quiet for a while."""
+    before = widget.blockSignals(True)
+    yield
+    widget.blockSignals(before)

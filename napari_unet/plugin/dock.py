@@ -1,0 +1,91 @@
+"""The dock "U-Net": one column, read from top to bottom."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import napari.viewer
+from napari.layers import Image
+from qtpy.QtCore import QSize, Qt
+from qtpy.QtWidgets import QApplication, QFrame, QScrollArea, QVBoxLayout, QWidget
+
+from napari_unet.plugin.correct_group import CorrectGroup
+from napari_unet.plugin.export_group import ExportGroup
+from napari_unet.plugin.exporting import Exporter
+from napari_unet.plugin.image_group import ImageGroup
+from napari_unet.plugin.layers import itself
+from napari_unet.plugin.learn_group import LearnGroup
+from napari_unet.plugin.learning import Trainer
+from napari_unet.plugin.opening import LayerKeeper
+from napari_unet.plugin.painting import StrokeWatcher
+from napari_unet.plugin.predict_group import PredictGroup
+from napari_unet.plugin.predicting import Predictor
+from napari_unet.plugin.session import Session
+
+WIDTH = 330
+
+
+class UNetDock(QScrollArea):
+    """Open, predict, correct, learn, export.
+
+    Parameters
+    ----------
+    viewer
+        The viewer whose layers are worked on.
+    """
+
+    def __init__(self, viewer: napari.viewer.Viewer, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        viewer = itself(viewer)
+        self._viewer = viewer
+        self.session = Session()
+        self.keeper = LayerKeeper(viewer, self.session, self)
+        self.predictor = Predictor(viewer, self.session, self)
+        self.watcher = StrokeWatcher(viewer, self.session, self)
+        self.trainer = Trainer(self.session, self)
+        self.exporter = Exporter(self.session, self.predictor, self)
+        self.image_group = ImageGroup(viewer, self.session, self.keeper)
+        self.predict_group = PredictGroup(self.session, self.keeper, self.predictor)
+        self.correct_group = CorrectGroup(viewer, self.session, self.keeper)
+        self.learn_group = LearnGroup(self.session, self.trainer)
+        self.export_group = ExportGroup(self.session, self.exporter)
+
+        column = QWidget()
+        layout = QVBoxLayout(column)
+        for group in (
+            self.image_group,
+            self.predict_group,
+            self.correct_group,
+            self.learn_group,
+            self.export_group,
+        ):
+            layout.addWidget(group)
+        layout.addStretch()
+        self.setWidget(column)
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarAlwaysOff)
+        self.setMinimumWidth(WIDTH)
+        # A dock's closeEvent is not reliably called when napari quits, and its own methods
+        # are not called any more when it is destroyed: so its parts let go by themselves.
+        parts = (self.keeper, self.predictor, self.watcher, self.trainer, self.image_group)
+        QApplication.instance().aboutToQuit.connect(self.trainer.close)
+        self.destroyed.connect(partial(_let_go, parts))
+        self.image_group.begin()
+
+    def sizeHint(self) -> QSize:  # noqa: N802
+        """Return the size that the dock asks napari for."""
+        return QSize(WIDTH, 900)
+
+    def use_selected_image(self) -> None:
+        """Work on the image that is selected in the layer list, if one is."""
+        layer = self._viewer.layers.selection.active
+        if isinstance(layer, Image):
+            self.image_group.image.value = layer
+
+
+def _let_go(parts: tuple[Any, ...], _: object = None) -> None:
+    """End the threads and the callbacks of a dock that is gone."""
+    for part in parts:
+        part.let_go()

@@ -1,0 +1,135 @@
+"""Writes masks, probabilities and models to files, in a worker thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from napari.utils.notifications import show_info
+from qtpy.QtCore import QObject, Signal
+
+from napari_unet.core.prediction import TileDone, gather, only_class, predict
+from napari_unet.io.images import write_image, writer_for
+from napari_unet.io.models import save_model
+from napari_unet.plugin.jobs import Job, Work, call
+from napari_unet.plugin.predicting import Predictor
+from napari_unet.plugin.session import Session
+
+CLASS_MASK = "Class mask"
+ONE_CLASS = "Mask of one class (0/255)"
+PROBABILITIES = "Probabilities"
+MODEL = "Model"
+KINDS = (CLASS_MASK, ONE_CLASS, PROBABILITIES, MODEL)
+
+
+class Exporter(QObject):
+    """Exports what the session has found; sections without a mask are predicted first."""
+
+    exported = Signal(str)
+    """The path of a file that is whole."""
+    changed = Signal()
+
+    def __init__(
+        self, session: Session, predictor: Predictor, parent: QObject | None = None
+    ) -> None:
+        super().__init__(parent)
+        self._session = session
+        self._predictor = predictor
+        self._job: Job | None = None
+        self._waiting: Callable[[], None] | None = None
+        predictor.stack_finished.connect(self._on_stack_finished)
+
+    @property
+    def busy(self) -> bool:
+        return self._job is not None or self._waiting is not None
+
+    def export(self, kind: str, path: Path, class_number: int = 0) -> None:
+        """Write one of `KINDS` to a file.
+
+        Parameters
+        ----------
+        kind
+            What to write.
+        path
+            Where to; the suffix chooses the format.
+        class_number
+            The class for a mask of one class. For probabilities 0 means all of them.
+
+        Raises
+        ------
+        ValueError
+            If no format has this suffix.
+        """
+        session = self._session
+        if session.image is None or session.model is None or self.busy:
+            return
+        if kind == MODEL:
+            model = session.model
+            self._start(path, call(lambda: save_model(path, model)))
+            return
+        writer_for(path)
+        if kind == PROBABILITIES:
+            self._export_probabilities(path, class_number)
+        else:
+            self._waiting = lambda: self._export_mask(path, class_number)
+            self.changed.emit()
+            self._predictor.predict_stack()
+
+    def _on_stack_finished(self, complete: bool) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None and complete:
+            waiting()
+        elif waiting is not None:
+            show_info("Nothing was exported, since the prediction of the stack was stopped.")
+        self.changed.emit()
+
+    def _export_mask(self, path: Path, class_number: int) -> None:
+        image, mask = self._session.image, self._session.mask
+        if image is None or mask is None:
+            return
+        found = image.with_data(mask.data)
+
+        def write() -> None:
+            write_image(path, only_class(found, class_number) if class_number else found)
+
+        self._start(path, call(write))
+
+    def _export_probabilities(self, path: Path, class_number: int) -> None:
+        session = self._session
+        image, model, statistics = session.image, session.model, session.statistics
+        assert image is not None
+        assert model is not None
+
+        def work(should_stop: Callable[[], bool]) -> Work:
+            tiles = predict(
+                model, image, statistics=statistics, device=session.device, should_stop=should_stop
+            )
+            found = yield from gather(tiles, image, len(model.classes), probabilities=True)
+            if should_stop():
+                return
+            if class_number:
+                found = image.with_data(found.data[class_number - 1])
+            write_image(path, found)
+
+        self._start(path, work)
+
+    def _start(self, path: Path, work: Callable[[Callable[[], bool]], Work]) -> None:
+        job = Job(f"Export {path.name}", work, parent=self)
+        self._job = job
+
+        def done(_: object) -> None:
+            show_info(f"Exported to {path}")
+            self.exported.emit(str(path))
+
+        def finished() -> None:
+            self._job = None
+            self.changed.emit()
+
+        def progress(tile: TileDone) -> None:
+            job.show_progress(tile.done / tile.total)
+
+        job.yielded.connect(progress)
+        job.returned.connect(done)
+        job.finished.connect(finished)
+        job.start()
+        self.changed.emit()

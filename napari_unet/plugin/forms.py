@@ -1,0 +1,50 @@
+"""Forms made from configurations, so that each choice is described in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any, TypeVar
+
+from magicgui.widgets import Container, create_widget
+
+from napari_unet.core.config import Config
+
+Configuration = TypeVar("Configuration", bound=Config)
+
+
+def config_form(config: Config, names: Sequence[str]) -> Container:
+    """Return a form for some fields of a configuration, with its values, limits and sentences."""
+    by_name = {each.name: each for each in fields(config)}
+    widgets = []
+    for name in names:
+        each = by_name[name]
+        options: dict[str, Any] = {"tooltip": each.metadata["explanation"]}
+        if each.metadata["choices"]:
+            options["choices"] = each.metadata["choices"]
+        elif isinstance(each.default, int | float) and not isinstance(each.default, bool):
+            options["min"] = each.metadata["minimum"] or 0
+            options["max"] = (
+                1_000_000 if each.metadata["maximum"] is None else each.metadata["maximum"]
+            )
+            if isinstance(each.default, float):
+                options["step"] = None
+        widget = create_widget(
+            value=getattr(config, name),
+            name=name,
+            label=name.replace("_", " ").capitalize(),
+            options=options,
+        )
+        widgets.append(widget)
+    return Container(widgets=widgets, labels=True)
+
+
+def configured(form: Container, base: Configuration) -> Configuration:
+    """Return the configuration with the values of a form.
+
+    Raises
+    ------
+    ValueError
+        If a value is not allowed.
+    """
+    return base.replace(**{widget.name: widget.value for widget in form})

@@ -1,0 +1,201 @@
+"""*Image and model*: what is segmented, by which network, on which processor."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from magicgui.widgets import ComboBox, Container
+from napari.layers import Image
+from napari.utils.notifications import show_error
+from napari.viewer import Viewer
+from qtpy.QtWidgets import QFileDialog, QGroupBox, QLabel, QVBoxLayout, QWidget
+
+from napari_unet.core.devices import choose_device, describe
+from napari_unet.core.image import PIXEL, ImageArray
+from napari_unet.core.model import UNetModel
+from napari_unet.io.models import DEFAULT_MODEL, bundled_models, find_model
+from napari_unet.plugin.jobs import Job, call
+from napari_unet.plugin.opening import LayerKeeper
+from napari_unet.plugin.session import Session, learnt_models_folder
+
+FROM_FILE = "Open a model file …"
+NEWEST_LEARNT = 5
+
+
+class ImageGroup(QGroupBox):
+    """Choice of image layer, model and device."""
+
+    def __init__(
+        self, viewer: Viewer, session: Session, keeper: LayerKeeper, parent: QWidget | None = None
+    ) -> None:
+        super().__init__("Image and model", parent)
+        self._viewer = viewer
+        self._session = session
+        self._keeper = keeper
+        self._loading: Job | None = None
+        self._opened: dict[str, Path] = {}
+        self.image = ComboBox(
+            label="Image",
+            choices=self._image_layers,
+            nullable=True,
+            tooltip="The image layer that is segmented",
+        )
+        self.model = ComboBox(
+            label="Model",
+            choices=self._model_names,
+            tooltip="The network: bundled with the program, learnt here before, or from a file",
+        )
+        self.device = ComboBox(
+            label="Device",
+            choices=_device_choices(),
+            tooltip="The processor that predicts and learns; automatic takes a GPU if there is one",
+        )
+        self.pixel_size = QLabel()
+        self.pixel_size.setWordWrap(True)
+        self.pixel_size.setToolTip("Pixel size and section distance, as read from the layer")
+        self.known = QLabel()
+        self.known.setWordWrap(True)
+        self.known.setToolTip("The classes that the chosen network tells apart")
+        form = Container(widgets=[self.image, self.model, self.device], labels=True)
+        form.margins = (0, 0, 0, 0)
+        layout = QVBoxLayout(self)
+        for part in (form.native, self.pixel_size, self.known):
+            layout.addWidget(part)
+
+        self.image.changed.connect(self._on_image)
+        self.model.changed.connect(self._on_model)
+        self.device.changed.connect(self._on_device)
+        session.events.image.connect(self._show_pixel_size)
+        session.events.image_layer.connect(self._show_image)
+        session.events.model.connect(self._show_model)
+        self._layer_events = (
+            viewer.layers.events.inserted,
+            viewer.layers.events.removed,
+            viewer.layers.events.reordered,
+        )
+        for event in self._layer_events:
+            event.connect(self._on_layers)
+        self._show_pixel_size()
+
+    def let_go(self) -> None:
+        """Stop following the viewer."""
+        for event in self._layer_events:
+            event.disconnect(self._on_layers)
+
+    def begin(self) -> None:
+        """Load the bundled model, and choose an image if one is open."""
+        self.model.value = DEFAULT_MODEL
+        self._on_model(DEFAULT_MODEL)
+        self._on_layers()
+
+    # --- image ---------------------------------------------------------------------------
+
+    def _image_layers(self, _: object = None) -> list[Image]:
+        return [layer for layer in self._viewer.layers if isinstance(layer, Image)]
+
+    def _on_layers(self, event: Any = None) -> None:
+        self.image.reset_choices()
+        layers = self._image_layers()
+        if self._session.image_layer is None and layers:
+            self.image.value = layers[-1]
+            self._on_image(layers[-1])
+
+    def _on_image(self, layer: Image | None) -> None:
+        try:
+            self._keeper.choose(layer)
+        except ValueError as error:
+            show_error(str(error))
+
+    def _show_image(self, layer: Image | None) -> None:
+        with self.image.changed.blocked():
+            self.image.reset_choices()
+            self.image.value = layer
+
+    def _show_pixel_size(self, image: ImageArray | None = None) -> None:
+        self.pixel_size.setText("Open an image to begin." if image is None else spacing_text(image))
+
+    # --- model ---------------------------------------------------------------------------
+
+    def _model_names(self, _: object = None) -> list[str]:
+        learnt = sorted(learnt_models_folder().glob("*.safetensors"), reverse=True)
+        learnt.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+        self._learnt = {f"learnt: {path.stem}": path for path in learnt[:NEWEST_LEARNT]}
+        return [*(m.name for m in bundled_models()), *self._learnt, *self._opened, FROM_FILE]
+
+    def _on_model(self, name: str) -> None:
+        if name == FROM_FILE:
+            chosen, _ = QFileDialog.getOpenFileName(
+                self, "Open a model", "", "Models (*.safetensors);;All files (*)"
+            )
+            if not chosen:
+                self._show_model_name()
+                return
+            self.load(Path(chosen))
+            return
+        path = self._learnt.get(name) or self._opened.get(name)
+        self._load(str(path) if path else name)
+
+    def load(self, path: Path) -> None:
+        """Use the model in a file."""
+        self._opened[path.name] = path
+        with self.model.changed.blocked():
+            self.model.reset_choices()
+            self.model.value = path.name
+        self._load(str(path))
+
+    def _load(self, name: str) -> None:
+        job = Job(f"Load {Path(name).name}", call(partial(find_model, name)), parent=self)
+        job.returned.connect(self._adopt)
+        job.failed.connect(lambda _: self._show_model_name())
+        job.start()
+
+    def _adopt(self, model: UNetModel) -> None:
+        try:
+            self._session.adopt_model(model)
+            self._name = self.model.value
+        except ValueError as error:
+            show_error(str(error))
+            self._show_model_name()
+
+    def _show_model_name(self) -> None:
+        """Show the model in use again, after another could not be had."""
+        with self.model.changed.blocked():
+            self.model.reset_choices()
+            self.model.value = getattr(self, "_name", DEFAULT_MODEL)
+
+    def _show_model(self, model: UNetModel | None) -> None:
+        if model is not None:
+            learnt = f" · {model.steps} steps" if model.steps else ""
+            self.known.setText(f"Knows {', '.join(c.name for c in model.classes)}{learnt}")
+
+    # --- device --------------------------------------------------------------------------
+
+    def _on_device(self, device: str) -> None:
+        self._session.device = device
+
+
+def _device_choices() -> list[tuple[str, str]]:
+    automatic = choose_device("auto")
+    choices = [(f"automatic: {describe(automatic)}", "auto")]
+    if automatic.type != "cpu":
+        choices.append((describe(choose_device("cpu")), "cpu"))
+    return choices
+
+
+def spacing_text(image: ImageArray) -> str:
+    """Return a sentence about the pixel size, such as ``4 x 4 nm pixels, sections 50 nm apart``."""
+    size = " × ".join(str(n) for n in image.shape)
+    spacing = {
+        axis: (scale, unit)
+        for axis, scale, unit in zip(image.axes, image.scale, image.units, strict=True)
+    }
+    (y, unit_y), (x, unit_x) = spacing["Y"], spacing["X"]
+    if PIXEL in (unit_y, unit_x):
+        return f"{size} pixels; their size is not known"
+    same = math.isclose(x, y) and unit_x == unit_y
+    text = f"{size} pixels of {y:g} × {x:g} {unit_x}" if same or unit_x == unit_y else size
+    z, unit_z = spacing.get("Z", (0, PIXEL))
+    return text + (f", sections {z:g} {unit_z} apart" if unit_z != PIXEL else "")

@@ -1,0 +1,145 @@
+"""Long work in a thread: a generator that can be stopped, and whose errors a person can read."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Generator
+from typing import Any
+
+from napari.qt.threading import create_worker
+from napari.utils.notifications import show_error
+from qtpy.QtCore import QObject, Signal
+
+from napari_unet.io.files import FileReadError, FileWriteError
+
+logger = logging.getLogger(__name__)
+
+Work = Generator[Any, Any, Any]
+
+EXPECTED = (ValueError, MemoryError, OSError, FileReadError, FileWriteError)
+"""Errors whose message says what a person can do; they are shown without a traceback."""
+
+QUIET_SECONDS = 0.05
+"""Values that come quicker than this are not all brought to the main thread."""
+
+
+class Job(QObject):
+    """A generator that runs in a worker thread of napari.
+
+    Parameters
+    ----------
+    title
+        What the activity dock calls it.
+    work
+        Called in the thread with a function that says whether to stop; returns the generator.
+    important
+        Says of a yielded value whether it must reach the main thread however quickly it comes.
+    parent
+        Qt parent.
+    """
+
+    yielded = Signal(object)
+    returned = Signal(object)
+    """The generator's result; not emitted after an error."""
+    failed = Signal(str)
+    finished = Signal()
+    paused = Signal()
+    resumed = Signal()
+
+    def __init__(
+        self,
+        title: str,
+        work: Callable[[Callable[[], bool]], Work],
+        *,
+        important: Callable[[Any], bool] = lambda value: True,
+        parent: QObject | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self.title = title
+        self._work = work
+        self._important = important
+        self._stop = threading.Event()
+        self._done = threading.Event()
+        self._problem: Exception | None = None
+        self._worker = create_worker(self._run, _progress={"desc": title})
+        self._worker.yielded.connect(self.yielded)
+        self._worker.returned.connect(self._on_returned)
+        self._worker.finished.connect(self._on_finished)
+        self._worker.paused.connect(self.paused)
+        self._worker.resumed.connect(self.resumed)
+
+    def start(self) -> None:
+        self._worker.start()
+
+    def send(self, news: Any) -> None:
+        """Send news into the generator; only the latest counts."""
+        self._worker.send(news)
+
+    def pause(self) -> None:
+        self._worker.pause()
+
+    def resume(self) -> None:
+        self._worker.resume()
+
+    def stop(self) -> None:
+        """Ask the work to end with what it has; a paused one goes on for that."""
+        self._stop.set()
+        self._worker.resume()
+
+    @property
+    def stopping(self) -> bool:
+        return self._stop.is_set()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until the thread has ended, at most so many seconds; tell whether it has."""
+        return self._done.wait(seconds)
+
+    def show_progress(self, fraction: float) -> None:
+        """Show in the activity dock how far the work has come, from 0 to 1."""
+        bar = self._worker.pbar
+        if bar.total != 100:
+            bar.total = 100
+        bar.update(max(0, int(100 * fraction) - bar.n))
+
+    def _run(self) -> Work:
+        work = self._work(self._stop.is_set)
+        news, shown = None, 0.0
+        try:
+            while True:
+                value = work.send(news)
+                news = None
+                now = time.monotonic()
+                if self._important(value) or now - shown >= QUIET_SECONDS:
+                    shown = now
+                    news = yield value
+        except StopIteration as end:
+            return end.value
+        except EXPECTED as error:
+            logger.info("%s failed", self.title, exc_info=True)
+            self._problem = error
+        finally:
+            self._done.set()
+
+    def _on_returned(self, result: Any) -> None:
+        if self._problem is None:
+            self.returned.emit(result)
+        else:
+            message = str(self._problem) or type(self._problem).__name__
+            show_error(message)
+            self.failed.emit(message)
+
+    def _on_finished(self) -> None:
+        self.finished.emit()
+        self.deleteLater()
+
+
+def call(function: Callable[[], Any]) -> Callable[[Callable[[], bool]], Work]:
+    """Return work that calls a plain function once."""
+
+    def work(should_stop: Callable[[], bool]) -> Work:
+        yield from ()
+        return function()
+
+    return work

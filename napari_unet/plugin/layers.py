@@ -1,0 +1,161 @@
+"""Between napari's layers and the arrays of the method: all conversions are here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from napari.layers import Image, Labels, Layer
+from napari.utils.colormaps import DirectLabelColormap
+from napari.viewer import Viewer
+
+from napari_unet.core.annotations import BACKGROUND, ClassTable
+from napari_unet.core.image import PIXEL, ImageArray, SectionIndex, as_grey
+from napari_unet.io.units import standard_unit
+
+MASK = "mask"
+CORRECTIONS = "corrections"
+OWNER = "napari-unet image"
+"""Key in a layer's metadata: the image a mask or corrections belong to."""
+
+
+def itself(viewer: Viewer) -> Viewer:
+    """Return the viewer behind the proxy that napari hands to plugins.
+
+    The proxy wraps every layer anew, so that a layer would not be the same object twice.
+    """
+    return getattr(viewer, "__wrapped__", viewer)
+
+
+def image_from_layer(layer: Image) -> ImageArray:
+    """Return a layer's grey values with their spacing; nothing is copied unless it has colour.
+
+    Raises
+    ------
+    ValueError
+        If it has fewer than two or more than four axes, is empty or not numeric.
+    """
+    data = layer.data[0] if layer.multiscale else layer.data
+    if layer.ndim > 4:
+        raise ValueError(
+            f"{layer.name!r} has {layer.ndim} axes; at most four (T, Z, Y, X) are understood. "
+            "Split its channels into layers of their own (right click on the layer)."
+        )
+    axes = "TZYX"[4 - layer.ndim :]
+    image = ImageArray(
+        data,
+        axes + ("S" if layer.rgb else ""),
+        tuple(float(abs(s)) for s in layer.scale) + ((1.0,) if layer.rgb else ()),
+        units_of(layer) + (("",) if layer.rgb else ()),
+        layer.name,
+    )
+    return as_grey(image)
+
+
+def units_of(layer: Layer) -> tuple[str, ...]:
+    """Return the unit of each axis of a layer, as files spell them."""
+    return tuple(standard_unit(f"{unit:~}" if unit != "pixel" else PIXEL) for unit in layer.units)
+
+
+def layer_arguments(image: ImageArray) -> dict[str, Any]:
+    """Return the arguments with which a layer shows an image where and as large as it is."""
+    return {
+        "scale": image.scale,
+        "units": tuple(unit or PIXEL for unit in image.units),
+        "axis_labels": tuple(image.axes.lower()),
+    }
+
+
+def like(layer: Image) -> dict[str, Any]:
+    """Return the arguments with which another layer lies exactly over this one."""
+    return {
+        "scale": layer.scale,
+        "translate": layer.translate,
+        "rotate": layer.rotate,
+        "shear": layer.shear,
+        "affine": layer.affine,
+        "units": layer.units,
+        "axis_labels": layer.axis_labels,
+    }
+
+
+def section_in_view(viewer: Viewer, layer: Image) -> SectionIndex:
+    """Return the index of the section of a layer that the viewer shows."""
+    leading = layer.ndim - 2
+    if leading <= 0:
+        return ()
+    point = np.asarray(viewer.dims.point)[-layer.ndim :]
+    position = np.round(np.asarray(layer.world_to_data(point))[:leading])
+    limits = np.asarray(layer.data.shape[:leading]) - 1
+    return tuple(int(p) for p in np.clip(position, 0, limits))
+
+
+def show_section(viewer: Viewer, layer: Image, index: SectionIndex) -> None:
+    """Move the viewer to a section of a layer."""
+    data_point = np.asarray(layer.world_to_data(np.asarray(viewer.dims.point)[-layer.ndim :]))
+    data_point[: len(index)] = index
+    world = np.asarray(layer.data_to_world(data_point))
+    offset = viewer.dims.ndim - layer.ndim
+    for axis in range(len(index)):
+        viewer.dims.set_point(axis + offset, float(world[axis]))
+
+
+def class_colours(classes: ClassTable, *, background: bool) -> DirectLabelColormap:
+    """Return a colormap for class numbers; what is not painted is transparent.
+
+    Parameters
+    ----------
+    background
+        Whether class 1 is drawn; in a mask it is not.
+    """
+    colours: dict[int | None, Any] = {None: (0, 0, 0, 0), 0: (0, 0, 0, 0)}
+    for number, each in enumerate(classes, start=1):
+        colours[number] = each.colour
+    if not background:
+        colours[BACKGROUND] = (0, 0, 0, 0)
+    return DirectLabelColormap(color_dict=colours)
+
+
+def find_layer(viewer: Viewer, kind: str, image_layer: Image) -> Labels | None:
+    """Return the mask or the corrections of an image.
+
+    A labels layer of that name and shape which belongs to no image yet, such as one that was
+    opened from a file, counts as this image's.
+    """
+    shape = spatial_shape(image_layer)
+    named = None
+    for layer in viewer.layers:
+        if not isinstance(layer, Labels):
+            continue
+        owner = layer.metadata.get(OWNER)
+        if owner == (kind, image_layer.unique_id):
+            return layer
+        if owner is None and layer.name == kind and tuple(layer.data.shape) == shape:
+            named = layer
+    if named is not None:
+        named.metadata[OWNER] = (kind, image_layer.unique_id)
+    return named
+
+
+def new_layer(viewer: Viewer, kind: str, image_layer: Image, classes: ClassTable) -> Labels:
+    """Add an empty mask or corrections layer over an image and return it."""
+    # Zeros take no memory until they are written to, section by section.
+    data: npt.NDArray[np.uint8] = np.zeros(spatial_shape(image_layer), np.uint8)
+    selected = set(viewer.layers.selection)
+    layer = viewer.add_labels(
+        data,
+        name=kind,
+        metadata={OWNER: (kind, image_layer.unique_id)},
+        colormap=class_colours(classes, background=kind == CORRECTIONS),
+        opacity=0.45 if kind == MASK else 0.8,
+        **like(image_layer),
+    )
+    viewer.layers.selection = selected  # adding selects; the user's choice stays
+    return layer
+
+
+def spatial_shape(layer: Image) -> tuple[int, ...]:
+    """Return the shape of a layer without its colours, at full resolution."""
+    data = layer.data[0] if layer.multiscale else layer.data
+    return tuple(int(n) for n in data.shape[: layer.ndim])

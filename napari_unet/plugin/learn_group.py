@@ -1,0 +1,195 @@
+"""*Learn*: start, pause, resume and stop the training, and see how it goes."""
+
+from __future__ import annotations
+
+import math
+
+import pyqtgraph
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QGroupBox,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
+from superqt import QCollapsible
+
+from napari_unet.core.config import TrainingConfig
+from napari_unet.core.training import TrainingStep
+from napari_unet.plugin.forms import config_form, configured
+from napari_unet.plugin.learning import IDLE, PAUSED, RUNNING, STOPPING, Trainer
+from napari_unet.plugin.session import Session
+
+SHOWN_OPTIONS = (
+    "steps",
+    "minutes",
+    "learning_rate",
+    "patch_size",
+    "batch_size",
+    "loss",
+    "optimiser",
+    "class_balance",
+    "border_weight",
+    "seed",
+)
+CURVE_POINTS = 2000
+SMOOTHING = 0.9
+
+
+class LearnGroup(QGroupBox):
+    """Buttons of the trainer, its loss curve and its options."""
+
+    def __init__(self, session: Session, trainer: Trainer, parent: QWidget | None = None) -> None:
+        super().__init__("Learn", parent)
+        self._session = session
+        self._trainer = trainer
+        self.start = QPushButton("Start")
+        self.start.setToolTip(
+            "Fine-tune the network on what is painted, in the background; go on painting meanwhile"
+        )
+        self.pause = QPushButton("Pause")
+        self.pause.setToolTip("Pause the training, or go on with it")
+        self.stop = QPushButton("Stop")
+        self.stop.setToolTip("End the training; what was learnt is kept")
+        self.status = QLabel("Paint strokes of at least two classes, then start.")
+        self.status.setWordWrap(True)
+        self.status.setToolTip("Training steps, loss on the painted pixels, and the time left")
+        self.curve = _LossCurve()
+        self.options = config_form(TrainingConfig(), SHOWN_OPTIONS)
+        self.augmentation = config_form(
+            TrainingConfig().augmentation, ("rotation", "scale", "elastic", "contrast", "noise")
+        )
+        options = QCollapsible("Options")
+        options.setToolTip("How the network learns; the defaults suit corrections with a brush")
+        for form in (self.options, self.augmentation):
+            form.margins = (0, 0, 0, 0)
+            options.addWidget(form.native)
+        layout = QVBoxLayout(self)
+        buttons = QHBoxLayout()
+        for button in (self.start, self.pause, self.stop):
+            buttons.addWidget(button)
+        layout.addLayout(buttons)
+        layout.addWidget(self.status)
+        layout.addWidget(self.curve)
+        layout.addWidget(options)
+
+        self.start.clicked.connect(self._on_start)
+        self.pause.clicked.connect(self._on_pause)
+        self.stop.clicked.connect(trainer.stop)
+        trainer.stepped.connect(self._show_step)
+        trainer.state_changed.connect(self._show_state)
+        session.events.image.connect(self._enable)
+        session.events.model.connect(self._enable)
+        self._enable()
+
+    def config(self) -> TrainingConfig:
+        """Return the recipe as it is set in the form."""
+        base = configured(self.options, TrainingConfig())
+        return base.replace(augmentation=configured(self.augmentation, base.augmentation))
+
+    def _on_start(self) -> None:
+        if self._trainer.start(self.config()):
+            self.curve.clear()
+            self.status.setText("Getting ready …")
+
+    def _on_pause(self) -> None:
+        if self._trainer.state == PAUSED:
+            self._trainer.resume()
+        else:
+            self._trainer.pause()
+
+    def _show_step(self, step: TrainingStep) -> None:
+        if math.isnan(step.loss):
+            self.status.setText("Waiting: paint strokes of at least two classes.")
+            return
+        self.curve.add(step.step, step.loss)
+        total = f" of {step.steps}" if step.steps else ""
+        self.status.setText(
+            f"Step {step.step}{total} · loss {self.curve.latest:.3f} · {self._time(step)}"
+        )
+
+    def _time(self, step: TrainingStep) -> str:
+        minutes = self.config().minutes
+        left = []
+        if step.steps:
+            left.append(step.seconds / max(step.step, 1) * (step.steps - step.step))
+        if minutes:
+            left.append(60 * minutes - step.seconds)
+        if left:
+            return f"{_clock(min(left))} left"
+        return f"{_clock(step.seconds)}, until you stop it"
+
+    def _show_state(self, state: str) -> None:
+        self.pause.setText("Resume" if state == PAUSED else "Pause")
+        if state == STOPPING:
+            self.status.setText("Stopping …")
+        elif state == IDLE and self.curve.count:
+            self.status.setText(
+                f"Learnt for {self.curve.last_step} steps; the mask is the new network's."
+            )
+        self._enable()
+
+    def _enable(self) -> None:
+        state = self._trainer.state
+        ready = self._session.image is not None and self._session.model is not None
+        self.start.setEnabled(ready and state == IDLE)
+        self.pause.setEnabled(state in (RUNNING, PAUSED))
+        self.stop.setEnabled(state in (RUNNING, PAUSED))
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    return f"{minutes}:{rest:02d}"
+
+
+class _LossCurve(pyqtgraph.PlotWidget):
+    """The loss of each step, faint, and its running mean."""
+
+    def __init__(self) -> None:
+        super().__init__(background=None)
+        self.setToolTip("Loss on the painted pixels, per step; the bright line is its running mean")
+        self.setFixedHeight(130)
+        self.setSizePolicy(QSizePolicy.Expanding, QSizePolicy.Fixed)
+        self.setMouseEnabled(x=False, y=False)
+        self.setMenuEnabled(False)
+        self.hideButtons()
+        self.setLabel("left", "loss")
+        self.setLabel("bottom", "step")
+        self.setAttribute(Qt.WA_TransparentForMouseEvents, False)
+        self._each = self.plot(pen=pyqtgraph.mkPen("#5d6574"))
+        self._mean = self.plot(pen=pyqtgraph.mkPen("#4cc9f0", width=2))
+        self.clear()
+
+    def clear(self) -> None:
+        self._steps: list[int] = []
+        self._losses: list[float] = []
+        self._means: list[float] = []
+        self._each.setData([], [])
+        self._mean.setData([], [])
+
+    @property
+    def count(self) -> int:
+        return len(self._steps)
+
+    @property
+    def last_step(self) -> int:
+        return self._steps[-1]
+
+    @property
+    def latest(self) -> float:
+        """The running mean of the loss."""
+        return self._means[-1]
+
+    def add(self, step: int, loss: float) -> None:
+        mean = SMOOTHING * self._means[-1] + (1 - SMOOTHING) * loss if self._means else loss
+        self._steps.append(step)
+        self._losses.append(loss)
+        self._means.append(mean)
+        if self.count > CURVE_POINTS:
+            for values in (self._steps, self._losses, self._means):
+                del values[: CURVE_POINTS // 2 : 2]  # type: ignore[attr-defined]  # thin out the older half
+        self._each.setData(self._steps, self._losses)
+        self._mean.setData(self._steps, self._means)

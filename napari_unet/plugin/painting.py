@@ -1,0 +1,117 @@
+"""Sees what is painted: from events of the corrections layer to a new snapshot of annotations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+from napari.layers import Labels
+from napari.viewer import Viewer
+from qtpy.QtCore import QObject, QTimer
+
+from napari_unet.core.annotations import annotations_from_array
+from napari_unet.core.image import SectionIndex
+from napari_unet.plugin.layers import section_in_view
+from napari_unet.plugin.session import Session
+
+SETTLE_MILLISECONDS = 60
+"""Events that come together, as those of an undo do, are looked at once."""
+
+
+class StrokeWatcher(QObject):
+    """Keeps the session's annotations equal to what the corrections layer shows.
+
+    napari tells of a stroke or a fill with ``paint``, but of undo and redo only with
+    ``set_data``, and of neither where it happened. So the watcher compares the section in view
+    and those that hold paint with its last snapshot; all others were empty and still are. Only
+    an edit in three dimensions can reach further; then every section is looked at.
+    """
+
+    def __init__(self, viewer: Viewer, session: Session, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self._session = session
+        self._layer: Labels | None = None
+        self._touched: set[SectionIndex] = set()
+        self._everything = False
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(SETTLE_MILLISECONDS)
+        self._timer.timeout.connect(self.look)
+        session.events.corrections.connect(self._watch)
+        session.events.classes.connect(self._rename)
+
+    def let_go(self) -> None:
+        """Stop following the viewer."""
+        self._unwatch()
+
+    def _unwatch(self) -> None:
+        if self._layer is not None:
+            for event in (self._layer.events.paint, self._layer.events.set_data):
+                event.disconnect(self._on_change)
+            self._layer.events.data.disconnect(self._on_new_data)
+
+    def _watch(self, layer: Labels | None) -> None:
+        self._unwatch()
+        self._layer = layer
+        self._touched.clear()
+        self._everything = True
+        if layer is not None:
+            for event in (layer.events.paint, layer.events.set_data):
+                event.connect(self._on_change)
+            layer.events.data.connect(self._on_new_data)
+        self.look()
+
+    def _on_change(self) -> None:
+        """Note that something changed; reads nothing, so that painting stays quick."""
+        layer = self._layer
+        if layer is None:
+            return
+        self._touched.add(section_in_view(self._viewer, layer))
+        self._everything |= layer.n_edit_dimensions > 2
+        self._timer.start()
+
+    def _on_new_data(self) -> None:
+        self._everything = True
+        self._timer.start()
+
+    def _rename(self) -> None:
+        known = self._session.annotations
+        if known.classes != self._session.classes:
+            self._session.annotations = known.with_sections({}, self._session.classes)
+
+    def look(self) -> None:
+        """Compare with the last snapshot at once, and take a new one if something changed."""
+        self._timer.stop()
+        layer, session = self._layer, self._session
+        if layer is None:
+            session.annotations = session.annotations.__class__(session.classes)
+            return
+        known = session.annotations
+        if self._everything:
+            self._everything = False
+            found = annotations_from_array(layer.data, session.classes)
+            if len(found.classes) > len(session.classes):
+                session.classes = found.classes
+            session.annotations = found
+            self._touched.clear()
+            return
+        changed: dict[SectionIndex, npt.NDArray[np.uint8]] = {}
+        for index in self._touched | set(known.sections):
+            now = np.asarray(layer.data[index])
+            if not _same(now, index, known.sections):
+                changed[index] = now.astype(np.uint8)  # a copy
+        self._touched = {section_in_view(self._viewer, layer)}
+        if changed:
+            session.annotations = known.with_sections(changed, session.classes)
+
+
+def _same(
+    now: npt.NDArray[np.uint8],
+    index: SectionIndex,
+    known: Mapping[SectionIndex, npt.NDArray[np.uint8]],
+) -> bool:
+    if index in known:
+        return bool(np.array_equal(now, known[index]))
+    return not now.any()

@@ -1,0 +1,89 @@
+"""*Predict*: the section in view, the stack, or whatever comes into view."""
+
+from __future__ import annotations
+
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QGroupBox,
+    QHBoxLayout,
+    QProgressBar,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_unet.plugin.opening import LayerKeeper
+from napari_unet.plugin.predicting import Predictor
+from napari_unet.plugin.session import Session
+
+
+class PredictGroup(QGroupBox):
+    """Buttons of the predictor, and how far it is."""
+
+    def __init__(
+        self,
+        session: Session,
+        keeper: LayerKeeper,
+        predictor: Predictor,
+        parent: QWidget | None = None,
+    ) -> None:
+        super().__init__("Predict", parent)
+        self._session = session
+        self._keeper = keeper
+        self._predictor = predictor
+        self.section = QPushButton("This section")
+        self.section.setToolTip("Predict the mask of the section in view")
+        self.stack = QPushButton("The stack")
+        self.stack.setToolTip("Predict all sections, those nearest to the view first")
+        self.stop = QPushButton("Stop")
+        self.stop.setToolTip("Stop predicting; what is done stays in the mask")
+        self.keep_up = QCheckBox("Keep up with the view")
+        self.keep_up.setToolTip(
+            "Predict each section as it comes into view, and again when the network has learnt"
+        )
+        self.keep_up.setChecked(predictor.keeps_up)
+        self.progress = QProgressBar()
+        self.progress.setToolTip("Sections of the stack that are predicted")
+        self.progress.setFormat("%v of %m sections")
+        self.progress.hide()
+        layout = QVBoxLayout(self)
+        buttons = QHBoxLayout()
+        for button in (self.section, self.stack, self.stop):
+            buttons.addWidget(button)
+        layout.addLayout(buttons)
+        layout.addWidget(self.keep_up)
+        layout.addWidget(self.progress)
+
+        self.section.clicked.connect(self._predict_section)
+        self.stack.clicked.connect(self._predict_stack)
+        self.stop.clicked.connect(predictor.stop)
+        self.keep_up.toggled.connect(self._set_keep_up)
+        predictor.progress.connect(self._show_progress)
+        predictor.changed.connect(self._enable)
+        session.events.image.connect(self._enable)
+        session.events.model.connect(self._enable)
+        self._enable()
+
+    def _predict_section(self) -> None:
+        self._keeper.mask()
+        self._predictor.predict_view()
+
+    def _predict_stack(self) -> None:
+        self._keeper.mask()
+        self._predictor.predict_stack()
+
+    def _set_keep_up(self, on: bool) -> None:
+        self._predictor.keeps_up = on
+        if on:
+            self._predictor.predict_view()
+
+    def _show_progress(self, done: float, total: int) -> None:
+        self.progress.setMaximum(total)
+        self.progress.setValue(int(done))
+
+    def _enable(self) -> None:
+        ready = self._session.image is not None and self._session.model is not None
+        self.section.setEnabled(ready)
+        self.stack.setEnabled(ready and not self._predictor.predicts_stack)
+        self.stop.setEnabled(self._predictor.busy)
+        self.progress.setVisible(self._predictor.predicts_stack)

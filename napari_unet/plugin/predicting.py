@@ -1,0 +1,239 @@
+"""Keeps the mask layer up with the view, the model and the wish for the whole stack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from napari.layers import Labels
+from napari.viewer import Viewer
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from napari_unet.core.image import SectionIndex
+from napari_unet.core.model import UNetModel
+from napari_unet.core.prediction import TileDone, known_statistics, nearest_first, predict
+from napari_unet.plugin.jobs import Job, call
+from napari_unet.plugin.layers import section_in_view
+from napari_unet.plugin.session import Session
+
+
+class Predictor(QObject):
+    """Predicts the section in view, or the stack, in worker threads, into the mask layer."""
+
+    progress = Signal(float, int)
+    """Sections of the stack that are done, and how many there are."""
+    stack_finished = Signal(bool)
+    """The stack's prediction has ended; True if it is complete."""
+    changed = Signal()
+    """Work began or ended."""
+    section_predicted = Signal(tuple)
+
+    def __init__(self, viewer: Viewer, session: Session, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self._session = session
+        self.keeps_up = True
+        self._predicted: dict[SectionIndex, UNetModel] = {}
+        self._look: Job | None = None
+        self._view: Job | None = None
+        self._view_section: SectionIndex | None = None
+        self._again = False
+        self._stack: Job | None = None
+        self._stack_model: UNetModel | None = None
+        self._throttle = QTimer(self)
+        self._throttle.setSingleShot(True)
+        self._throttle.setInterval(30)
+        self._throttle.timeout.connect(self._keep_up)
+        viewer.dims.events.point.connect(self._throttle_start)
+        session.events.image.connect(self._on_image)
+        session.events.model.connect(self._throttle_start)
+        session.events.statistics.connect(self._throttle_start)
+
+    def let_go(self) -> None:
+        """Stop all work, and following the viewer."""
+        self.stop()
+        self._viewer.dims.events.point.disconnect(self._throttle_start)
+
+    # --- what others may ask -------------------------------------------------------------
+
+    def predict_view(self) -> None:
+        """Predict the section in view, also if it was predicted before."""
+        index = self._index()
+        if index is not None:
+            self._predicted.pop(index, None)
+        if self._session.statistics is None:
+            self._look_at_image()
+        else:
+            self._want_view()
+
+    def predict_stack(self) -> None:
+        """Predict what the current model has not predicted yet, nearest sections first."""
+        session, index = self._session, self._index()
+        if session.image is None or session.model is None or index is None or self._stack:
+            return
+        if session.statistics is None:
+            self._look_at_image()
+            return
+        missing = self.missing_sections()
+        if not missing:
+            self.stack_finished.emit(True)
+            return
+        self._stack_model = session.model
+        self._stack = self._start(nearest_first(missing, index), "Predict the stack")
+        self._stack.returned.connect(self._on_stack_returned)
+        self._stack.failed.connect(lambda _: self.stack_finished.emit(False))
+        self._stack.finished.connect(self._on_stack_finished)
+        self.changed.emit()
+
+    def stop(self) -> None:
+        """Stop what is being predicted; finished tiles stay."""
+        for job in (self._stack, self._view, self._look):
+            if job is not None:
+                job.stop()
+        self._again = False
+
+    @property
+    def predicts_stack(self) -> bool:
+        return self._stack is not None
+
+    @property
+    def busy(self) -> bool:
+        return any(job is not None for job in (self._stack, self._view, self._look))
+
+    def missing_sections(self) -> list[SectionIndex]:
+        """Return the sections that the current model has not predicted."""
+        if self._session.image is None:
+            return []
+        model = self._session.model
+        return [i for i in self._session.image.sections() if self._predicted.get(i) is not model]
+
+    def is_predicted(self, index: SectionIndex) -> bool:
+        """Tell whether the mask of a section is the current model's."""
+        model = self._session.model
+        return model is not None and self._predicted.get(index) is model
+
+    # --- the view ------------------------------------------------------------------------
+
+    def _throttle_start(self) -> None:
+        self._throttle.start()
+
+    def _keep_up(self) -> None:
+        if self.keeps_up:
+            self._want_view()
+
+    def _index(self) -> SectionIndex | None:
+        layer = self._session.image_layer
+        return None if layer is None else section_in_view(self._viewer, layer)
+
+    def _want_view(self) -> None:
+        session, index = self._session, self._index()
+        if index is None or session.model is None or session.statistics is None:
+            return
+        if session.mask is None or self.is_predicted(index):
+            return
+        if self._stack is not None and self._stack_model is session.model:
+            self._stack.send(index)
+            return
+        if self._view is not None:
+            # The newest wish counts; a section that is out of sight need not be finished, but
+            # one in sight is, however quickly new weights arrive.
+            self._again = True
+            if self._view_section != index:
+                self._view.stop()
+            return
+        self._view_section = index
+        self._view = self._start([index], "Predict the section in view")
+        self._view.finished.connect(self._on_view_finished)
+        self.changed.emit()
+
+    def _on_view_finished(self) -> None:
+        self._view = None
+        self.changed.emit()
+        if self._again:
+            self._again = False
+            self._want_view()
+
+    # --- the image -----------------------------------------------------------------------
+
+    def _on_image(self) -> None:
+        self.stop()
+        self._predicted.clear()
+        self._session.statistics = None
+        if self._session.image is not None:
+            self._look_at_image()
+
+    def _look_at_image(self) -> None:
+        """Find out the grey statistics, in a thread since the image may lie on a slow disk."""
+        image = self._session.image
+        if image is None:
+            return
+        if self._look is not None:
+            self._look.stop()
+        job = Job("Look at the image", call(partial(known_statistics, image)), parent=self)
+        self._look = job
+
+        def done(result: object) -> None:
+            if self._session.image is image:
+                self._session.statistics = result  # type: ignore[assignment]
+
+        def finished() -> None:
+            if self._look is job:
+                self._look = None
+            self.changed.emit()
+
+        job.returned.connect(done)
+        job.finished.connect(finished)
+        job.start()
+        self.changed.emit()
+
+    # --- work ----------------------------------------------------------------------------
+
+    def _start(self, sections: list[SectionIndex], title: str) -> Job:
+        session = self._session
+        model, image, mask = session.model, session.image, session.mask
+        assert model is not None
+        assert image is not None
+
+        def work(should_stop: Callable[[], bool]):  # type: ignore[no-untyped-def]
+            return predict(
+                model,
+                image,
+                sections=sections,
+                statistics=session.statistics,
+                device=session.device,
+                should_stop=should_stop,
+            )
+
+        job = Job(title, work, parent=self)
+        job.yielded.connect(partial(self._on_tile, job, model, mask))
+        job.start()
+        return job
+
+    def _on_tile(self, job: Job, model: UNetModel, mask: Labels | None, done: TileDone) -> None:
+        job.show_progress(done.done / done.total)
+        if job is self._stack:
+            self.progress.emit(done.done, done.total)
+        session = self._session
+        if (
+            mask is None or session.mask is not mask
+        ):  # another image was chosen, or the layer is gone
+            job.stop()
+            return
+        known = self._predicted.get(done.section)
+        if known is session.model and model is not session.model:
+            return  # newer weights were here already
+        mask.data[(*done.section, *done.tile.slices)] = done.classes
+        if done.finishes_section:
+            self._predicted[done.section] = model
+            self.section_predicted.emit(done.section)
+        if done.section == self._index():
+            mask.refresh(extent=False)
+
+    def _on_stack_returned(self) -> None:
+        stopped = self._stack is not None and self._stack.stopping
+        self.stack_finished.emit(not stopped)
+
+    def _on_stack_finished(self) -> None:
+        self._stack = None
+        self.changed.emit()
+        self._throttle.start()

@@ -1,0 +1,91 @@
+"""What is being worked on: the one thing of the plugin that changes, and that tells when it does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import platformdirs
+from napari.layers import Image, Labels
+from psygnal import SignalGroupDescriptor
+
+from napari_unet.core.annotations import Annotations, ClassTable, class_table
+from napari_unet.core.image import GreyStatistics, ImageArray
+from napari_unet.core.model import UNetModel
+
+
+@dataclass(eq=False)
+class Session:
+    """State shared by the groups of the dock; every change of a field emits its event.
+
+    Parameters
+    ----------
+    image_layer, image
+        The layer that is segmented, and its grey values; both None while there is none.
+    statistics
+        Grey statistics of the image; None until they are known.
+    model
+        The model that predicts, and from which training goes on.
+    classes
+        Names and colours; class number 1 is the background.
+    annotations
+        Snapshot of what is painted in the corrections layer.
+    mask, corrections
+        The layers of this image, once they are there.
+    device
+        ``auto``, ``cpu``, ``cuda`` or ``mps``.
+    """
+
+    image_layer: Image | None = None
+    image: ImageArray | None = None
+    statistics: GreyStatistics | None = None
+    model: UNetModel | None = None
+    classes: ClassTable = field(default_factory=lambda: class_table(["background", "foreground"]))
+    annotations: Annotations = field(default_factory=lambda: Annotations(class_table(["a", "b"])))
+    mask: Labels | None = None
+    corrections: Labels | None = None
+    device: str = "auto"
+
+    events: ClassVar[Any] = SignalGroupDescriptor(
+        equality_operators=dict.fromkeys(
+            (
+                "image_layer",
+                "image",
+                "statistics",
+                "model",
+                "annotations",
+                "mask",
+                "corrections",
+            ),
+            lambda old, new: old is new,
+        )
+    )
+
+    def adopt_model(self, model: UNetModel) -> None:
+        """Use another model; its classes are taken over as far as nothing was painted.
+
+        Raises
+        ------
+        ValueError
+            If strokes were painted for classes that this model calls by other names.
+        """
+        for number, count in enumerate(self.annotations.counts(), start=1):
+            if not count or number > len(model.classes):
+                continue
+            mine, theirs = self.classes[number - 1].name, model.classes[number - 1].name
+            if mine != theirs:
+                raise ValueError(
+                    f"Class {number} is {mine!r} in your corrections, but {theirs!r} in the model "
+                    f"{model.name!r}. Rename the class, or export and remove the corrections first."
+                )
+        if self.annotations.sections:
+            self.classes = (*self.classes, *model.classes[len(self.classes) :])
+        else:
+            self.classes = model.classes
+        self.model = model.with_classes(self.classes)
+
+
+def learnt_models_folder() -> Path:
+    """Return the folder where models are kept while they learn, so that none is lost."""
+    return Path(platformdirs.user_data_dir("napari-unet")) / "learnt"
