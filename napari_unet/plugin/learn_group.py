@@ -190,6 +190,6 @@ class _LossCurve(pyqtgraph.PlotWidget):
         self._means.append(mean)
         if self.count > CURVE_POINTS:
             for values in (self._steps, self._losses, self._means):
-                del values[: CURVE_POINTS // 2 : 2]  # type: ignore[attr-defined]  # thin out the older half
+                del values[: CURVE_POINTS // 2 : 2]  # thin out the older half
         self._each.setData(self._steps, self._losses)
         self._mean.setData(self._steps, self._means)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
-from napari.layers import Labels
 from napari.viewer import Viewer
 from qtpy.QtCore import QObject, QTimer, Signal
 
@@ -209,25 +209,24 @@ class Predictor(QObject):
         job.start()
         return job
 
-    def _on_tile(self, job: Job, model: UNetModel, mask: Labels | None, done: TileDone) -> None:
+    def _on_tile(self, job: Job, model: UNetModel, mask: Any, done: TileDone) -> None:
         job.show_progress(done.done / done.total)
         if job is self._stack:
             self.progress.emit(done.done, done.total)
         session = self._session
-        if (
-            mask is None or session.mask is not mask
-        ):  # another image was chosen, or the layer is gone
+        layer = session.mask
+        if layer is None or layer is not mask:  # another image was chosen, or the layer is gone
             job.stop()
             return
         known = self._predicted.get(done.section)
         if known is session.model and model is not session.model:
             return  # newer weights were here already
-        mask.data[(*done.section, *done.tile.slices)] = done.classes
+        layer.data[(*done.section, *done.tile.slices)] = done.classes
         if done.finishes_section:
             self._predicted[done.section] = model
             self.section_predicted.emit(done.section)
         if done.section == self._index():
-            mask.refresh(extent=False)
+            layer.refresh(extent=False)
 
     def _on_stack_returned(self) -> None:
         stopped = self._stack is not None and self._stack.stopping
