@@ -91,7 +91,9 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     opened = command("open", _open, "Open napari with the U-Net dock, and a stack if one is given.")
-    opened.add_argument("path", nargs="?", help="image to open")
+    stack = opened.add_mutually_exclusive_group()
+    stack.add_argument("path", nargs="?", help="image to open")
+    stack.add_argument("--sample", choices=("synthetic", "isbi2012"), help="open a sample stack")
 
     predict = command(
         "predict", _predict, "Predict a class mask: 1 = background, 2.. = structures."
@@ -240,7 +242,9 @@ def _open(parsed: argparse.Namespace) -> None:
             'pip install "napari-unet-em[pyqt5]"'
         ) from error
     viewer.window.add_plugin_dock_widget("napari-unet-em", "U-Net")
-    if parsed.path:
+    if parsed.sample:
+        viewer.open_sample("napari-unet-em", parsed.sample)
+    elif parsed.path:
         viewer.open(parsed.path, plugin="napari-unet-em")
     napari.run()
 

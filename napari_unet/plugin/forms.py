@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, TypeVar
@@ -28,7 +29,9 @@ def config_form(config: Config, names: Sequence[str]) -> Container:
                 1_000_000 if each.metadata["maximum"] is None else each.metadata["maximum"]
             )
             if isinstance(each.default, float):
-                options["step"] = None
+                # The step also sets how many decimals are kept.
+                magnitude = math.floor(math.log10(each.default)) if each.default else 0
+                options["step"] = 10.0 ** (magnitude - 1)
         widget = create_widget(
             value=getattr(config, name),
             name=name,

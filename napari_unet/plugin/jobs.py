@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 from napari.qt.threading import create_worker
-from napari.utils.notifications import show_error
+from napari.utils.notifications import notification_manager, show_error
 from qtpy.QtCore import QObject, Signal
 
 from napari_unet.io.files import FileReadError, FileWriteError
@@ -64,6 +64,8 @@ class Job(QObject):
         self._done = threading.Event()
         self._problem: Exception | None = None
         self._worker = create_worker(self._run, _progress={"desc": title})
+        # napari means its workers to tell of warnings and errors, but as of 0.9 they do not.
+        self._worker.warned.connect(lambda told: notification_manager.receive_warning(*told))
         self._worker.yielded.connect(self.yielded)
         self._worker.returned.connect(self._on_returned)
         self._worker.finished.connect(self._on_finished)
@@ -116,19 +118,23 @@ class Job(QObject):
                     news = yield value
         except StopIteration as end:
             return end.value
-        except EXPECTED as error:
-            logger.info("%s failed", self.title, exc_info=True)
+        except Exception as error:  # noqa: BLE001 - it is told in the main thread
             self._problem = error
         finally:
             self._done.set()
 
     def _on_returned(self, result: Any) -> None:
-        if self._problem is None:
+        problem = self._problem
+        if problem is None:
             self.returned.emit(result)
-        else:
-            message = str(self._problem) or type(self._problem).__name__
+            return
+        message = str(problem) or type(problem).__name__
+        if isinstance(problem, EXPECTED):
+            logger.info("%s failed", self.title, exc_info=problem)
             show_error(message)
-            self.failed.emit(message)
+        else:  # a mistake of ours: napari offers its traceback
+            notification_manager.receive_error(type(problem), problem, problem.__traceback__)
+        self.failed.emit(message)
 
     def _on_finished(self) -> None:
         self.finished.emit()

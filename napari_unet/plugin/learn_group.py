@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 
-import pyqtgraph
-from qtpy.QtCore import Qt
+from napari.utils.notifications import show_error
 from qtpy.QtWidgets import (
     QGroupBox,
     QHBoxLayout,
     QLabel,
     QPushButton,
-    QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
@@ -21,6 +19,7 @@ from napari_unet.core.config import TrainingConfig
 from napari_unet.core.training import TrainingStep
 from napari_unet.plugin.forms import config_form, configured
 from napari_unet.plugin.learning import IDLE, PAUSED, RUNNING, STOPPING, Trainer
+from napari_unet.plugin.loss_curve import LossCurve
 from napari_unet.plugin.session import Session
 
 SHOWN_OPTIONS = (
@@ -35,8 +34,6 @@ SHOWN_OPTIONS = (
     "border_weight",
     "seed",
 )
-CURVE_POINTS = 2000
-SMOOTHING = 0.9
 
 
 class LearnGroup(QGroupBox):
@@ -57,7 +54,7 @@ class LearnGroup(QGroupBox):
         self.status = QLabel("Paint strokes of at least two classes, then start.")
         self.status.setWordWrap(True)
         self.status.setToolTip("Training steps, loss on the painted pixels, and the time left")
-        self.curve = _LossCurve()
+        self.curve = LossCurve()
         self.options = config_form(TrainingConfig(), SHOWN_OPTIONS)
         self.augmentation = config_form(
             TrainingConfig().augmentation, ("rotation", "scale", "elastic", "contrast", "noise")
@@ -91,7 +88,12 @@ class LearnGroup(QGroupBox):
         return base.replace(augmentation=configured(self.augmentation, base.augmentation))
 
     def _on_start(self) -> None:
-        if self._trainer.start(self.config()):
+        try:
+            config = self.config()
+        except ValueError as error:
+            show_error(str(error))
+            return
+        if self._trainer.start(config):
             self.curve.clear()
             self.status.setText("Getting ready …")
 
@@ -143,53 +145,3 @@ class LearnGroup(QGroupBox):
 def _clock(seconds: float) -> str:
     minutes, rest = divmod(max(0, round(seconds)), 60)
     return f"{minutes}:{rest:02d}"
-
-
-class _LossCurve(pyqtgraph.PlotWidget):
-    """The loss of each step, faint, and its running mean."""
-
-    def __init__(self) -> None:
-        super().__init__(background=None)
-        self.setToolTip("Loss on the painted pixels, per step; the bright line is its running mean")
-        self.setFixedHeight(130)
-        self.setSizePolicy(QSizePolicy.Expanding, QSizePolicy.Fixed)
-        self.setMouseEnabled(x=False, y=False)
-        self.setMenuEnabled(False)
-        self.hideButtons()
-        self.setLabel("left", "loss")
-        self.setLabel("bottom", "step")
-        self.setAttribute(Qt.WA_TransparentForMouseEvents, False)
-        self._each = self.plot(pen=pyqtgraph.mkPen("#5d6574"))
-        self._mean = self.plot(pen=pyqtgraph.mkPen("#4cc9f0", width=2))
-        self.clear()
-
-    def clear(self) -> None:
-        self._steps: list[int] = []
-        self._losses: list[float] = []
-        self._means: list[float] = []
-        self._each.setData([], [])
-        self._mean.setData([], [])
-
-    @property
-    def count(self) -> int:
-        return len(self._steps)
-
-    @property
-    def last_step(self) -> int:
-        return self._steps[-1]
-
-    @property
-    def latest(self) -> float:
-        """The running mean of the loss."""
-        return self._means[-1]
-
-    def add(self, step: int, loss: float) -> None:
-        mean = SMOOTHING * self._means[-1] + (1 - SMOOTHING) * loss if self._means else loss
-        self._steps.append(step)
-        self._losses.append(loss)
-        self._means.append(mean)
-        if self.count > CURVE_POINTS:
-            for values in (self._steps, self._losses, self._means):
-                del values[: CURVE_POINTS // 2 : 2]  # thin out the older half
-        self._each.setData(self._steps, self._losses)
-        self._mean.setData(self._steps, self._means)

@@ -102,9 +102,11 @@ class Trainer(QObject):
             self._job.wait(CLOSING_SECONDS)
 
     def let_go(self) -> None:
-        """Stop at the next step."""
+        """Stop at the next step; its end is not waited for."""
         if self._job is not None:
             self._job.stop()
+            self._job = None
+        self.state = IDLE
 
     def _on_annotations(self, annotations: Annotations) -> None:
         if self._job is not None:

@@ -52,6 +52,7 @@ class Predictor(QObject):
     def let_go(self) -> None:
         """Stop all work, and following the viewer."""
         self.stop()
+        self._look = self._view = self._stack = None
         self._viewer.dims.events.point.disconnect(self._throttle_start)
 
     # --- what others may ask -------------------------------------------------------------

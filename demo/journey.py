@@ -1,0 +1,201 @@
+"""Drive the whole journey without a person: open, predict, correct, learn, export.
+
+Usage: python -m demo.journey [STACK]
+
+Opens a real window, paints with a real mouse and leaves ``demo-output/``: screenshots before
+and after the correction, the training curve, exported labels and ``summary.json``. Without a
+STACK it takes the synthetic sample, whose true labels say where to paint and how well the
+network does on sections without paint. A stack of your own comes without true labels, so
+there nothing is painted.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import napari
+import numpy as np
+import tifffile
+from napari.layers import Labels
+from napari.viewer import Viewer
+
+from demo.annotator import next_stroke
+from demo.mouse import paint_stroke, wait_until
+from napari_unet.core.metrics import class_scores
+from napari_unet.plugin.contributions import DOCK, PLUGIN
+from napari_unet.plugin.dock import UNetDock
+from napari_unet.plugin.layers import show_section
+from napari_unet.plugin.learning import IDLE
+
+OUTPUT = Path("demo-output")
+PAINTED_SECTIONS = (5, 7)
+STROKES_PER_SECTION = 12
+LEARNING_STEPS = 150
+SCORED = ("membrane", "mitochondrion")
+
+
+class Journey:
+    """A window, the dock and the folder that keeps what is seen."""
+
+    def __init__(self, output: Path) -> None:
+        output.mkdir(exist_ok=True)
+        self.output = output
+        self.viewer: Viewer = napari.Viewer()
+        self.viewer.window.resize(1500, 1000)
+        _, self.dock = self.viewer.window.add_plugin_dock_widget(PLUGIN, DOCK)
+        self.summary: dict[str, Any] = {}
+
+    def screenshot(self, name: str) -> None:
+        """Write a picture of the whole window."""
+        settled = time.monotonic() + 0.5
+        wait_until(lambda: time.monotonic() > settled, 5, "half a second")
+        self.viewer.window.screenshot(
+            str(self.output / f"{name}.png"), canvas_only=False, flash=False
+        )
+
+    def await_view(self) -> None:
+        """Wait until the section in view shows the mask of the current model."""
+        dock = self.dock
+
+        def shown() -> bool:
+            layer = dock.session.image_layer
+            if layer is None or dock.session.model is None or dock.predictor.busy:
+                return False
+            index = tuple(int(n) for n in self.viewer.dims.current_step[: layer.ndim - 2])
+            return dock.predictor.is_predicted(index)
+
+        wait_until(shown, 600, "the mask of the section in view")
+
+    def predict_stack(self) -> None:
+        """Press *The stack* and wait for it."""
+        self.dock.predict_group.stack.click()
+        wait_until(
+            lambda: not self.dock.predictor.missing_sections() and not self.dock.predictor.busy,
+            1800,
+            "the mask of the stack",
+        )
+
+    def export_mask(self) -> None:
+        """Export the class mask and compare the file with the layer."""
+        path = self.output / "mask.tif"
+        done: list[str] = []
+        self.dock.exporter.exported.connect(done.append)
+        self.dock.export_group.export_to(path)
+        wait_until(lambda: bool(done), 1800, "the exported mask")
+        with tifffile.TiffFile(path) as file:
+            mask = self.dock.session.mask
+            self.summary["export"] = {
+                "file": str(path),
+                "equals the mask layer": bool(np.array_equal(file.asarray(), mask.data.squeeze())),
+                "ImageJ metadata": {
+                    k: v
+                    for k, v in (file.imagej_metadata or {}).items()
+                    if k in ("unit", "spacing", "slices")
+                },
+                "pixels per unit": file.pages[0].tags["XResolution"].value[0]
+                / file.pages[0].tags["XResolution"].value[1],
+            }
+
+    def paint(self, truth: np.ndarray) -> int:
+        """Paint strokes on the largest mistakes of some sections; return how many."""
+        dock, strokes = self.dock, 0
+        for z in PAINTED_SECTIONS:
+            show_section(self.viewer, dock.session.image_layer, (z,))
+            self.await_view()
+            for _ in range(STROKES_PER_SECTION):
+                corrections = dock.keeper.corrections()
+                stroke = next_stroke(dock.session.mask.data[z], truth[z], corrections.data[z])
+                if stroke is None:
+                    break
+                dock.correct_group.choose(stroke.number)
+                corrections.brush_size = stroke.brush
+                paint_stroke(self.viewer, corrections, stroke.path)
+                strokes += 1
+        return strokes
+
+    def learn(self, steps: int) -> None:
+        """Press *Start* and wait until so many steps are learnt."""
+        dock = self.dock
+        dock.learn_group.options["steps"].value = steps
+        dock.learn_group.start.click()
+        wait_until(lambda: dock.trainer.state != IDLE, 10, "the training to begin")
+        wait_until(lambda: dock.trainer.state == IDLE, 1800, "the training to end")
+        self.await_view()
+
+    def figures(self, truth: np.ndarray) -> dict[str, Any]:
+        """Return F1 and IoU on the sections without paint."""
+        held_out = [z for z in range(len(truth)) if z not in PAINTED_SECTIONS]
+        scores = class_scores(self.dock.session.mask.data[held_out], truth[held_out])
+        names = [c.name for c in self.dock.session.classes]
+        return {
+            name: {
+                "f1": round(scores[names.index(name) + 1].f1 or 0, 4),
+                "iou": round(scores[names.index(name) + 1].iou or 0, 4),
+            }
+            for name in SCORED
+        }
+
+
+def synthetic_journey(journey: Journey) -> None:
+    """Correct the bundled network on the synthetic sample."""
+    viewer, dock = journey.viewer, journey.dock
+    viewer.open_sample(PLUGIN, "synthetic")
+    labels = next(layer for layer in viewer.layers if layer.name == "true labels")
+    assert isinstance(labels, Labels)
+    # The bundled network was not taught vesicles: to it they are background.
+    truth = np.where(labels.data == 4, 1, labels.data)
+    show_section(viewer, viewer.layers["synthetic EM"], (PAINTED_SECTIONS[0],))
+    journey.await_view()
+    journey.screenshot("1-before")
+    journey.predict_stack()
+    before = journey.figures(truth)
+    strokes = journey.paint(truth)
+    show_section(viewer, dock.session.image_layer, (PAINTED_SECTIONS[0],))
+    journey.screenshot("2-corrections")
+    journey.learn(LEARNING_STEPS)
+    journey.screenshot("3-after")
+    dock.learn_group.curve.grab().save(str(journey.output / "training-curve.png"))
+    journey.predict_stack()
+    journey.summary |= {
+        "strokes": strokes,
+        "painted sections": list(PAINTED_SECTIONS),
+        "painted pixels": int(dock.session.annotations.counts().sum()),
+        "training steps": LEARNING_STEPS,
+        "held-out sections": {"before": before, "after": journey.figures(truth)},
+    }
+    journey.export_mask()
+
+
+def own_journey(journey: Journey, path: str) -> None:
+    """Predict and export a stack that comes without true labels."""
+    if not journey.viewer.open(path, plugin=PLUGIN):
+        sys.exit(f"napari could not open {path}.")
+    journey.await_view()
+    journey.screenshot("1-before")
+    journey.predict_stack()
+    journey.summary["held-out sections"] = "no true labels, so nothing was painted or compared"
+    journey.export_mask()
+
+
+def main(arguments: list[str]) -> None:
+    """Make the journey and write its summary."""
+    began = time.monotonic()
+    journey = Journey(OUTPUT)
+    dock: UNetDock = journey.dock
+    if arguments:
+        own_journey(journey, arguments[0])
+    else:
+        synthetic_journey(journey)
+    journey.summary["model"] = dock.session.model.name
+    journey.summary["seconds"] = round(time.monotonic() - began, 1)
+    (OUTPUT / "summary.json").write_text(json.dumps(journey.summary, indent=1) + "\n")
+    print(json.dumps(journey.summary, indent=1))
+    journey.viewer.close()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

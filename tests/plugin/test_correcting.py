@@ -1,0 +1,181 @@
+"""Real strokes on the canvas reach the session, whatever is done to them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from napari.layers import Image, Labels
+from napari.viewer import Viewer
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
+
+from demo.mouse import canvas_of, on_canvas, paint_stroke, wait_until
+from napari_unet.io.images import read_image
+from napari_unet.plugin.contributions import PLUGIN
+from napari_unet.plugin.correct_group import NAME, PAINTED
+from napari_unet.plugin.dock import UNetDock
+from napari_unet.plugin.layers import show_section
+from tests.plugin.conftest import await_view, messages
+
+STROKE = [(40.0, 30.0 + 3 * n) for n in range(15)]
+OTHER_STROKE = [(80.0, 30.0 + 3 * n) for n in range(15)]
+
+
+def painted(dock: UNetDock, number: int) -> int:
+    return int(dock.session.annotations.counts()[number - 1])
+
+
+def in_layer(viewer: Viewer, number: int) -> int:
+    return int((viewer.layers["corrections"].data == number).sum())
+
+
+def await_counts(viewer: Viewer, dock: UNetDock, number: int) -> None:
+    wait_until(
+        lambda: painted(dock, number) == in_layer(viewer, number), 10, "the count to be the layer's"
+    )
+
+
+@pytest.fixture
+def corrections(viewer: Viewer, dock: UNetDock, image_layer: Image) -> Labels:
+    """The corrections layer with one stroke of class 2."""
+    dock.correct_group.choose(2)
+    layer = viewer.layers["corrections"]
+    paint_stroke(viewer, layer, STROKE)
+    wait_until(lambda: painted(dock, 2) > 100, 10, "the stroke to be seen")
+    return layer
+
+
+def test_stroke_on_the_canvas_is_counted_in_the_table(
+    viewer: Viewer, dock: UNetDock, corrections: Labels
+) -> None:
+    assert painted(dock, 2) == in_layer(viewer, 2)
+    assert dock.correct_group.table.item(1, PAINTED).text() == f"{painted(dock, 2):,} px"
+    assert list(dock.session.annotations.sections) == [(viewer.dims.current_step[0],)]
+
+
+def test_choosing_a_row_chooses_the_brush(viewer: Viewer, dock: UNetDock, image_layer) -> None:
+    table = dock.correct_group.table
+    where = table.visualItemRect(table.item(2, NAME)).center()
+    QTest.mouseClick(table.viewport(), Qt.LeftButton, Qt.NoModifier, where)
+    layer = viewer.layers["corrections"]
+    assert viewer.layers.selection.active is layer
+    assert (layer.selected_label, layer.mode) == (3, "paint")
+
+
+def test_row_follows_the_brush_chosen_in_napari(
+    viewer: Viewer, dock: UNetDock, image_layer: Image
+) -> None:
+    viewer.layers["corrections"].selected_label = 3
+    assert dock.correct_group.table.currentRow() == 2
+
+
+def test_erasing_counts(viewer: Viewer, dock: UNetDock, corrections: Labels) -> None:
+    dock.correct_group.erase.click()
+    paint_stroke(viewer, corrections, STROKE[:6])
+    before = painted(dock, 2)
+    wait_until(lambda: painted(dock, 2) < before, 10, "the erased pixels to be seen")
+    await_counts(viewer, dock, 2)
+
+
+def test_undo_and_redo_count(viewer: Viewer, dock: UNetDock, corrections: Labels) -> None:
+    full = painted(dock, 2)
+    corrections.undo()
+    wait_until(lambda: painted(dock, 2) == 0, 10, "the undo to be seen")
+    corrections.redo()
+    wait_until(lambda: painted(dock, 2) == full, 10, "the redo to be seen")
+
+
+def test_undo_of_a_stroke_on_another_section_counts(
+    viewer: Viewer, dock: UNetDock, image_layer: Image, corrections: Labels
+) -> None:
+    show_section(viewer, image_layer, (0,))
+    await_view(viewer, dock)
+    corrections.undo()
+    wait_until(lambda: painted(dock, 2) == 0, 10, "the undo to be seen")
+
+
+def test_filling_counts(viewer: Viewer, dock: UNetDock, corrections: Labels) -> None:
+    dock.correct_group.choose(3)
+    corrections.mode = "fill"
+    QTest.mouseClick(
+        canvas_of(viewer), Qt.LeftButton, Qt.NoModifier, on_canvas(viewer, corrections, 40, 45)
+    )
+    wait_until(lambda: painted(dock, 3) > 100, 10, "the fill to be seen")
+    await_counts(viewer, dock, 3)
+
+
+def test_data_replaced_by_a_script_counts(
+    viewer: Viewer, dock: UNetDock, corrections: Labels
+) -> None:
+    data = np.zeros_like(corrections.data)
+    data[0, :10, :10] = 3
+    corrections.data = data
+    wait_until(lambda: painted(dock, 3) == 100 and painted(dock, 2) == 0, 10, "the new data")
+
+
+def test_class_can_be_added_renamed_and_recoloured(
+    viewer: Viewer, dock: UNetDock, image_layer: Image
+) -> None:
+    dock.correct_group.add.click()
+    dock.correct_group.rename(4, "vesicle")
+    dock.correct_group.recolour(4, "#00ff00")
+    assert [c.name for c in dock.session.classes][3] == "vesicle"
+    layer = viewer.layers["corrections"]
+    assert layer.selected_label == 4
+    np.testing.assert_allclose(layer.get_color(4), (0, 1, 0, 1), atol=1e-6)
+    np.testing.assert_allclose(viewer.layers["mask"].get_color(4), (0, 1, 0, 1), atol=1e-6)
+
+
+def test_name_is_edited_in_the_table(dock: UNetDock, image_layer: Image) -> None:
+    dock.correct_group.table.item(1, NAME).setText("plasma membrane")
+    assert dock.session.classes[1].name == "plasma membrane"
+
+
+@pytest.mark.parametrize("name", ["mitochondrion", "  "])
+def test_name_that_is_taken_or_empty_is_refused_with_a_message(
+    dock: UNetDock, image_layer: Image, name: str
+) -> None:
+    dock.correct_group.table.item(1, NAME).setText(name)
+    assert dock.session.classes[1].name == "membrane"
+    assert dock.correct_group.table.item(1, NAME).text() == "membrane"
+    assert messages()
+
+
+def test_removed_corrections_are_forgotten_with_a_message_and_can_begin_anew(
+    viewer: Viewer, dock: UNetDock, corrections: Labels
+) -> None:
+    viewer.layers.remove(corrections)
+    assert not dock.session.annotations.sections
+    assert any("corrections layer was removed" in m for m in messages())
+    dock.correct_group.choose(2)
+    assert not viewer.layers["corrections"].data.any()
+
+
+def test_corrections_saved_and_opened_again_are_taken_up(
+    viewer: Viewer, dock: UNetDock, image_layer: Image, corrections: Labels, tmp_path: Path
+) -> None:
+    path = tmp_path / "corrections.tif"
+    written = corrections.save(str(path), plugin=PLUGIN)
+    assert written == [str(path)]
+    np.testing.assert_array_equal(read_image(path).data, corrections.data)
+    count = painted(dock, 2)
+    viewer.layers.clear()
+    viewer.open(str(path), plugin=PLUGIN)
+    viewer.add_image(image_layer.data, scale=image_layer.scale, units=image_layer.units)
+    wait_until(lambda: painted(dock, 2) == count, 10, "the strokes to be taken up")
+    assert dock.session.corrections is viewer.layers["corrections"]
+
+
+def test_each_image_has_corrections_of_its_own(
+    viewer: Viewer, dock: UNetDock, image_layer: Image, corrections: Labels, stack
+) -> None:
+    count = painted(dock, 2)
+    other = viewer.add_image(stack[0][:2].copy(), name="other")
+    dock.image_group.image.value = other
+    wait_until(lambda: painted(dock, 2) == 0, 10, "the other image's corrections")
+    assert dock.session.corrections is not corrections
+    dock.image_group.image.value = image_layer
+    wait_until(lambda: painted(dock, 2) == count, 10, "the first image's corrections")
+    assert dock.session.corrections is corrections

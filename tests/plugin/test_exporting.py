@@ -1,0 +1,97 @@
+"""What is exported is what is shown, with its pixel size, in files that others read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from napari.layers import Image
+from napari.viewer import Viewer
+
+from demo.mouse import wait_until
+from napari_unet.core.prediction import finish, gather, predict
+from napari_unet.io.models import load_model
+from napari_unet.plugin.contributions import PLUGIN
+from napari_unet.plugin.dock import UNetDock
+from napari_unet.plugin.exporting import CLASS_MASK, MODEL, ONE_CLASS, PROBABILITIES
+from tests.plugin.conftest import SECTIONS, SIZE, messages
+
+
+def export(dock: UNetDock, kind: str, path: Path, number: int | None = None) -> Path:
+    """Export with the form of the dock, and wait for the file."""
+    done: list[str] = []
+    dock.exporter.exported.connect(done.append)
+    dock.export_group.kind.value = kind
+    if number is not None:
+        dock.export_group.class_choice.value = number
+    dock.export_group.export_to(path)
+    wait_until(lambda: bool(done), 60, "the exported file")
+    return path
+
+
+def test_exported_class_mask_equals_the_layer_and_knows_its_pixel_size(
+    viewer: Viewer, dock: UNetDock, image_layer: Image, tmp_path: Path
+) -> None:
+    path = export(dock, CLASS_MASK, tmp_path / "mask.tif")
+    with tifffile.TiffFile(path) as file:
+        np.testing.assert_array_equal(file.asarray(), viewer.layers["mask"].data)
+        assert (file.asarray() > 0).all()
+        assert file.is_imagej
+        assert file.imagej_metadata["unit"] == "nm"
+        assert file.imagej_metadata["spacing"] == 50
+        tag = file.pages[0].tags["XResolution"].value
+        assert tag[0] / tag[1] == 0.25
+
+
+def test_mask_of_one_class_is_255_where_the_class_is(
+    viewer: Viewer, dock: UNetDock, image_layer: Image, tmp_path: Path
+) -> None:
+    path = export(dock, ONE_CLASS, tmp_path / "membrane.tif", number=2)
+    expected = np.where(viewer.layers["mask"].data == 2, 255, 0)
+    np.testing.assert_array_equal(tifffile.imread(path), expected)
+
+
+def test_probabilities_are_those_of_the_method(
+    dock: UNetDock, image_layer: Image, tmp_path: Path
+) -> None:
+    path = export(dock, PROBABILITIES, tmp_path / "all.tif", number=0)
+    image, model = dock.session.image, dock.session.model
+    assert image is not None
+    assert model is not None
+    expected = finish(gather(predict(model, image), image, len(model.classes), probabilities=True))
+    found = tifffile.imread(path)
+    assert found.shape == (3, SECTIONS, SIZE, SIZE)
+    np.testing.assert_allclose(found, expected.data, atol=1e-6)
+
+
+def test_exported_model_can_be_loaded(dock: UNetDock, image_layer: Image, tmp_path: Path) -> None:
+    path = export(dock, MODEL, tmp_path / "mine.safetensors")
+    model = load_model(path)
+    assert dock.session.model is not None
+    assert model.classes == dock.session.model.classes
+
+
+def test_unknown_suffix_gets_a_message(dock: UNetDock, image_layer: Image, tmp_path: Path) -> None:
+    dock.export_group.export_to(tmp_path / "mask.xyz")
+    assert any("no known image format" in m for m in messages())
+    assert not dock.exporter.busy
+
+
+def test_missing_folder_gets_a_message_and_the_dock_stays_usable(
+    dock: UNetDock, image_layer: Image, tmp_path: Path
+) -> None:
+    dock.export_group.export_to(tmp_path / "nowhere" / "mask.tif")
+    wait_until(lambda: any("there is no folder" in m for m in messages()), 60, "a message")
+    wait_until(lambda: dock.export_group.button.isEnabled(), 10, "the button")
+
+
+def test_file_save_of_napari_keeps_scale_and_units(
+    viewer: Viewer, dock: UNetDock, image_layer: Image, tmp_path: Path
+) -> None:
+    path = tmp_path / "saved.tif"
+    assert viewer.layers["mask"].save(str(path), plugin=PLUGIN) == [str(path)]
+    (opened,) = viewer.open(str(path), plugin=PLUGIN, layer_type="labels")
+    np.testing.assert_array_equal(opened.data, viewer.layers["mask"].data)
+    np.testing.assert_allclose(opened.scale, image_layer.scale)
+    assert opened.units == image_layer.units

@@ -1,0 +1,215 @@
+"""Wiring of the training: strokes go in, weights come out, and nothing hangs or is lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from napari.layers import Image, Labels
+from napari.viewer import Viewer
+
+from demo.mouse import paint_stroke, wait_until
+from napari_unet.core.training import TrainingStep
+from napari_unet.io.models import load_model
+from napari_unet.plugin.dock import UNetDock
+from napari_unet.plugin.learning import IDLE, PAUSED, RUNNING
+from napari_unet.plugin.session import learnt_models_folder
+from tests.plugin.conftest import await_view, messages
+from tests.plugin.test_correcting import OTHER_STROKE, STROKE
+
+
+@pytest.fixture
+def corrected(viewer: Viewer, dock: UNetDock, image_layer: Image) -> Labels:
+    """Corrections with a stroke of membrane and one of mitochondrion."""
+    layer = viewer.layers["corrections"]
+    for number, path in ((2, STROKE), (3, OTHER_STROKE)):
+        dock.correct_group.choose(number)
+        paint_stroke(viewer, layer, path)
+    wait_until(lambda: len(dock.session.annotations.sections) == 1, 10, "the strokes")
+    wait_until(lambda: (dock.session.annotations.counts()[1:3] > 0).all(), 10, "the strokes")
+    options = dock.learn_group.options
+    options["patch_size"].value = 64
+    options["batch_size"].value = 1
+    return layer
+
+
+def start(dock: UNetDock, steps: int = 0) -> list[TrainingStep]:
+    """Press *Start*, and return a list that every shown step is added to."""
+    shown: list[TrainingStep] = []
+    dock.trainer.stepped.connect(shown.append)
+    dock.learn_group.options["steps"].value = steps
+    dock.learn_group.start.click()
+    assert dock.trainer.state == RUNNING
+    return shown
+
+
+def await_idle(dock: UNetDock) -> None:
+    wait_until(lambda: dock.trainer.state == IDLE, 60, "the training to end")
+
+
+def test_learning_changes_the_overlay_where_was_painted(
+    viewer: Viewer, dock: UNetDock, corrected: Labels
+) -> None:
+    z = viewer.dims.current_step[0]
+    stroke = corrected.data[z] == 3
+    before = float((viewer.layers["mask"].data[z][stroke] == 3).mean())
+    first = dock.session.model
+    dock.learn_group.options["learning_rate"].value = 0.002
+    start(dock, steps=60)
+    await_idle(dock)
+    await_view(viewer, dock)
+    after = float((viewer.layers["mask"].data[z][stroke] == 3).mean())
+    assert dock.session.model is not first
+    assert after > max(before, 0.5)
+    assert "60" in dock.learn_group.status.text()
+
+
+def test_stop_keeps_what_was_learnt(dock: UNetDock, corrected: Labels) -> None:
+    first = dock.session.model
+    assert first is not None
+    shown = start(dock)
+    wait_until(lambda: len(shown) > 3, 60, "some steps")
+    dock.learn_group.stop.click()
+    await_idle(dock)
+    assert dock.session.model is not None
+    assert dock.session.model.steps > first.steps
+    assert dock.learn_group.start.isEnabled()
+    assert not dock.learn_group.stop.isEnabled()
+
+
+def test_pause_pauses_and_resume_goes_on(dock: UNetDock, corrected: Labels) -> None:
+    shown = start(dock)
+    wait_until(lambda: len(shown) > 1, 60, "some steps")
+    dock.learn_group.pause.click()
+    wait_until(lambda: dock.trainer.state == PAUSED, 30, "the pause")
+    assert dock.learn_group.pause.text() == "Resume"
+    count = len(shown)
+    wait_until(lambda: dock.trainer.state == PAUSED, 5, "the pause to last")
+    dock.learn_group.pause.click()
+    wait_until(lambda: len(shown) > count + 1, 60, "further steps")
+    assert dock.trainer.state == RUNNING
+
+
+def test_paused_training_can_be_stopped(dock: UNetDock, corrected: Labels) -> None:
+    shown = start(dock)
+    wait_until(lambda: len(shown) > 1, 60, "some steps")
+    dock.learn_group.pause.click()
+    wait_until(lambda: dock.trainer.state == PAUSED, 30, "the pause")
+    dock.learn_group.stop.click()
+    await_idle(dock)
+
+
+def test_strokes_painted_meanwhile_are_learnt_from(
+    viewer: Viewer, dock: UNetDock, corrected: Labels
+) -> None:
+    shown = start(dock)
+    wait_until(lambda: len(shown) > 1, 60, "some steps")
+    dock.correct_group.choose(1)
+    paint_stroke(viewer, corrected, [(60.0, 30.0 + 3 * n) for n in range(15)])
+    wait_until(lambda: dock.session.annotations.counts()[0] > 0, 10, "the stroke")
+    count = len(shown)
+    wait_until(lambda: len(shown) > count + 2, 60, "steps after the stroke")
+    dock.learn_group.stop.click()
+    await_idle(dock)
+    assert dock.session.model is not None
+    record = dock.session.model.history[-1]
+    assert record["painted"]["background"] == int(dock.session.annotations.counts()[0])
+
+
+def test_class_added_while_training_is_learnt(
+    viewer: Viewer, dock: UNetDock, corrected: Labels
+) -> None:
+    shown = start(dock)
+    wait_until(lambda: len(shown) > 1, 60, "some steps")
+    dock.correct_group.add.click()
+    dock.correct_group.rename(4, "vesicle")
+    paint_stroke(viewer, corrected, [(60.0, 30.0 + 3 * n) for n in range(15)])
+    wait_until(lambda: len(dock.session.annotations.counts()) == 4, 10, "the new class")
+    count = len(shown)
+    wait_until(lambda: len(shown) > count + 2, 60, "steps after the stroke")
+    dock.learn_group.stop.click()
+    await_idle(dock)
+    assert dock.session.model is not None
+    assert [c.name for c in dock.session.model.classes][3] == "vesicle"
+    assert dock.session.model.history[-1]["painted"]["vesicle"] > 0
+
+
+def test_image_removed_while_training_stops_it_and_keeps_the_model(
+    viewer: Viewer, dock: UNetDock, image_layer: Image, corrected: Labels
+) -> None:
+    shown = start(dock)
+    wait_until(lambda: len(shown) > 2, 60, "some steps")
+    viewer.layers.remove(image_layer)
+    await_idle(dock)
+    assert dock.session.model is not None
+    assert dock.session.model.history
+    assert not any("Error" in m for m in messages())
+
+
+def test_image_swapped_while_training_stops_it_and_predicts_the_other(
+    viewer: Viewer, dock: UNetDock, corrected: Labels, stack
+) -> None:
+    shown = start(dock)
+    wait_until(lambda: len(shown) > 2, 60, "some steps")
+    other = viewer.add_image(stack[0][:2].copy(), name="other")
+    dock.image_group.image.value = other
+    await_idle(dock)
+    await_view(viewer, dock)
+    assert dock.session.mask is not None
+    assert dock.session.mask.data.shape == other.data.shape
+
+
+def test_nothing_painted_gets_a_message(dock: UNetDock, image_layer: Image) -> None:
+    dock.learn_group.start.click()
+    assert dock.trainer.state == IDLE
+    assert any("Nothing is painted" in m for m in messages())
+
+
+def test_one_class_painted_gets_a_message(
+    viewer: Viewer, dock: UNetDock, image_layer: Image
+) -> None:
+    dock.correct_group.choose(2)
+    paint_stroke(viewer, viewer.layers["corrections"], STROKE)
+    wait_until(lambda: dock.session.annotations.counts()[1] > 0, 10, "the stroke")
+    dock.learn_group.start.click()
+    assert dock.trainer.state == IDLE
+    assert any("Only 'membrane' is painted" in m for m in messages())
+
+
+def test_closing_the_window_in_the_middle_keeps_the_model(
+    viewer: Viewer, dock: UNetDock, corrected: Labels
+) -> None:
+    published: list[TrainingStep] = []
+    trainer = dock.trainer
+    trainer.stepped.connect(lambda step: published.append(step) if step.model else None)
+    start(dock)
+    wait_until(lambda: bool(published), 60, "the first weights")
+    job = trainer._job
+    viewer.close()
+    assert job is not None
+    assert job.wait(30)
+    (path,) = learnt_models_folder().glob("*.safetensors")
+    assert load_model(path).steps >= published[0].step
+
+
+def test_model_learnt_before_can_be_chosen_again(
+    dock: UNetDock, corrected: Labels, tmp_path: Path
+) -> None:
+    start(dock, steps=3)
+    await_idle(dock)
+    (path,) = learnt_models_folder().glob("*.safetensors")
+    learnt = load_model(path)
+    dock.image_group.model.reset_choices()
+    dock.image_group.model.value = f"learnt: {path.stem}"
+    wait_until(
+        lambda: (
+            dock.session.model is not None
+            and np.array_equal(
+                dock.session.model.network.classifier.weight.detach().numpy(),
+                learnt.network.classifier.weight.detach().numpy(),
+            )
+        ),
+        20,
+        "the learnt model",
+    )
