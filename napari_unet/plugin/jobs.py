@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -62,6 +63,7 @@ class Job(QObject):
         self._important = important
         self._stop = threading.Event()
         self._done = threading.Event()
+        self._news: deque[Any] = deque(maxlen=1)
         self._problem: Exception | None = None
         self._worker = create_worker(self._run, _progress={"desc": title})
         # napari means its workers to tell of warnings and errors, but as of 0.9 they do not.
@@ -76,8 +78,9 @@ class Job(QObject):
         self._worker.start()
 
     def send(self, news: Any) -> None:
-        """Send news into the generator; only the latest counts."""
-        self._worker.send(news)
+        """Send news into the generator, at its next yield; only the latest counts."""
+        # Not worker.send: a generator that has not begun yet cannot take a value.
+        self._news.append(news)
 
     def pause(self) -> None:
         self._worker.pause()
@@ -107,15 +110,15 @@ class Job(QObject):
 
     def _run(self) -> Work:
         work = self._work(self._stop.is_set)
-        news, shown = None, 0.0
+        shown = 0.0
         try:
+            value = next(work)
             while True:
-                value = work.send(news)
-                news = None
                 now = time.monotonic()
                 if self._important(value) or now - shown >= QUIET_SECONDS:
                     shown = now
-                    news = yield value
+                    yield value
+                value = work.send(self._news.pop() if self._news else None)
         except StopIteration as end:
             return end.value
         except Exception as error:  # noqa: BLE001 - it is told in the main thread

@@ -129,9 +129,9 @@ class LearnGroup(QGroupBox):
         if state == STOPPING:
             self.status.setText("Stopping …")
         elif state == IDLE and self.curve.count:
-            self.status.setText(
-                f"Learnt for {self.curve.last_step} steps; the mask is the new network's."
-            )
+            history = self._session.model.history if self._session.model else ()
+            steps = history[-1]["steps"] if history else 0
+            self.status.setText(f"Learnt for {steps} steps; the mask is the new network's.")
         self._enable()
 
     def _enable(self) -> None:

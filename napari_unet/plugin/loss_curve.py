@@ -55,10 +55,6 @@ class LossCurve(QWidget):
         return len(self._steps)
 
     @property
-    def last_step(self) -> int:
-        return self._steps[-1]
-
-    @property
     def latest(self) -> float:
         """The running mean of the loss."""
         return self._means[-1]
