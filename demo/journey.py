@@ -57,6 +57,12 @@ class Journey:
             str(self.output / f"{name}.png"), canvas_only=False, flash=False
         )
 
+    def fit(self) -> None:
+        """Show the whole section, as the home button does."""
+        settled = time.monotonic() + 0.5
+        wait_until(lambda: time.monotonic() > settled, 5, "the layout")
+        getattr(self.viewer, "fit_to_view", self.viewer.reset_view)()
+
     def await_view(self) -> None:
         """Wait until the section in view shows the mask of the current model."""
         dock = self.dock
@@ -148,6 +154,7 @@ def synthetic_journey(journey: Journey) -> None:
     assert isinstance(labels, Labels)
     # The bundled network was not taught vesicles: to it they are background.
     truth = np.where(labels.data == 4, 1, labels.data)
+    journey.fit()
     show_section(viewer, viewer.layers["synthetic EM"], (PAINTED_SECTIONS[0],))
     journey.await_view()
     journey.screenshot("1-before")
@@ -174,6 +181,7 @@ def own_journey(journey: Journey, path: str) -> None:
     """Predict and export a stack that comes without true labels."""
     if not journey.viewer.open(path, plugin=PLUGIN):
         sys.exit(f"napari could not open {path}.")
+    journey.fit()
     journey.await_view()
     journey.screenshot("1-before")
     journey.predict_stack()

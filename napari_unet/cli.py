@@ -158,7 +158,8 @@ def _add_config(
 ) -> None:
     """Add an option for each field; an option that is not given leaves no trace."""
     group = parser.add_argument_group(f"{config.__name__.removesuffix('Config').lower()} options")
-    either = group.add_mutually_exclusive_group()
+    # An empty group of alternatives would break --help.
+    either = group.add_mutually_exclusive_group() if exclusive else group
     for each in fields(config):
         if "explanation" not in each.metadata:
             continue
@@ -192,7 +193,12 @@ def _training_config(parsed: argparse.Namespace) -> TrainingConfig:
             changes = tomllib.loads(Path(parsed.config).read_text(encoding="utf-8"))
         except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise CommandError(f"Cannot read the recipe {parsed.config}: {error}.") from error
-    augmentation = {**base.augmentation.to_dict(), **changes.pop("augmentation", {})}
+    varied = changes.pop("augmentation", {})
+    if not isinstance(varied, dict):
+        raise CommandError(
+            f"In the recipe {parsed.config}, augmentation must be a table; got {varied!r}."
+        )
+    augmentation = {**base.augmentation.to_dict(), **varied}
     augmentation.update(_given(parsed, AugmentationConfig))
     settings = {**base.to_dict(), **changes, "augmentation": augmentation}
     settings.update(_given(parsed, TrainingConfig))
@@ -217,6 +223,8 @@ def _check_output(path: str) -> None:
     folder = Path(path).resolve().parent
     if not folder.is_dir():
         raise CommandError(f"Cannot write {path}: there is no folder {folder}.")
+    if Path(path).is_dir():
+        raise CommandError(f"Cannot write {path}: it is a folder.")
 
 
 def _progress(total: float | None, unit: str) -> Any:

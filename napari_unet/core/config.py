@@ -194,6 +194,13 @@ class TrainingConfig(Config):
         5.0, "How far the border weight reaches, in pixels (paper: 5).", minimum=0.1
     )
     border_class: str = option("membrane", "The class that lies between the cells.")
+    memory: float = option(
+        1.0,
+        "How strongly pixels that nobody painted are held to what the network was sure of when "
+        "training began, so that one correction does not undo another; 0 lets go.",
+        minimum=0.0,
+        maximum=100.0,
+    )
     averaging: float = option(
         0.99,
         "Decay of the running average of the weights that is shown; 0 shows the last ones.",
@@ -204,6 +211,11 @@ class TrainingConfig(Config):
         3.0, "Seconds between two sets of weights handed out while training.", minimum=0.0
     )
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.augmentation, AugmentationConfig):
+            raise ValueError(f"augmentation must be a table of options; got {self.augmentation!r}.")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -222,6 +234,7 @@ ORIGINAL_TRAINING = TrainingConfig(
     batch_size=1,
     class_balance=1.0,
     border_weight=10.0,
+    memory=0.0,
     averaging=0.0,
     augmentation=AugmentationConfig(scale=0.0, mirror=False, noise=0.0),
 )

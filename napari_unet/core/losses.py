@@ -10,6 +10,12 @@ from skimage.measure import label as connected_components
 from torch import Tensor
 from torch.nn import functional
 
+SURE = 0.7
+"""Probability from which on the earlier opinion of a network is worth remembering."""
+
+DOUBT_RADIUS = 16
+"""Pixels around a contradiction in which nothing is remembered."""
+
 
 def border_weights(
     cells: npt.NDArray[np.integer], w0: float = 10.0, sigma: float = 5.0
@@ -103,6 +109,33 @@ def painted_loss(kind: str, logits: Tensor, painted: Tensor, weights: Tensor) ->
     if "dice" in kind:
         loss = loss + _dice_loss(logits.float(), target, mask)
     return loss
+
+
+def memory_loss(logits: Tensor, remembered: Tensor, painted: Tensor) -> Tensor:
+    """Return how far a network has moved from what it was sure of before, where nobody painted.
+
+    Cross-entropy with the probabilities of the earlier network (Li and Hoiem 2016, "Learning
+    without forgetting"), over pixels of which it was sure. Around paint that contradicts it
+    nothing is remembered, since the mistake does not end where the brush stopped.
+
+    Parameters
+    ----------
+    logits, remembered
+        Scores before the softmax of the network that learns and of the earlier one,
+        (N, classes, H, W).
+    painted
+        Class numbers, int64 (N, H, W): 0 = not painted.
+    """
+    probabilities = remembered.float().softmax(dim=1)
+    sureness, opinion = probabilities.max(dim=1)
+    contradicted = (painted > 0) & (painted - 1 != opinion)
+    doubtful = functional.max_pool2d(
+        contradicted[:, None].float(), 2 * DOUBT_RADIUS + 1, stride=1, padding=DOUBT_RADIUS
+    )[:, 0]
+    kept = (painted == 0) & (sureness > SURE) & (doubtful == 0)
+    each = functional.cross_entropy(logits.float(), probabilities, reduction="none")
+    floor = functional.cross_entropy(remembered.float(), probabilities, reduction="none")
+    return ((each - floor) * kept).sum() / kept.sum().clamp(min=1)
 
 
 def _dice_loss(logits: Tensor, target: Tensor, mask: Tensor) -> Tensor:

@@ -102,3 +102,19 @@ def new_model(
         torch.manual_seed(seed)
         network = UNet(config.replace(classes=len(classes)))
     return UNetModel(name, network.eval(), classes)
+
+
+def check_takes_grey(model: UNetModel) -> None:
+    """Complain if a network does not take images with one grey value per pixel.
+
+    Raises
+    ------
+    ValueError
+        If it wants more channels.
+    """
+    channels = model.network.config.channels_in
+    if channels != 1:
+        raise ValueError(
+            f"The model {model.name!r} takes images of {channels} channels; the images here have "
+            "one grey value per pixel. Choose another model."
+        )

@@ -14,7 +14,7 @@ import torch
 from napari_unet.core.config import PredictionConfig
 from napari_unet.core.devices import choose_device, computing
 from napari_unet.core.image import GreyStatistics, ImageArray, SectionIndex, grey_statistics
-from napari_unet.core.model import UNetModel
+from napari_unet.core.model import UNetModel, check_takes_grey
 from napari_unet.core.network import UNet, context, smallest_input
 from napari_unet.core.tiling import Tile, plan_tiles, read_mirrored
 
@@ -98,6 +98,7 @@ def predict(
     ValueError
         If the image holds nothing to segment (see `grey_statistics`) or the device is missing.
     """
+    check_takes_grey(model)
     config = config or PredictionConfig()
     target = choose_device(device)
     statistics = statistics or known_statistics(image)
@@ -108,6 +109,7 @@ def predict(
     multiple = 2**network.config.depth
     tile_size = config.tile_size
     finished = 0
+    refused = 0  # side of the tile for which memory ran out, until a smaller one fits
     while remaining and not should_stop():
         index = remaining.pop(0)
         section = image.data[index] if index else image.data
@@ -122,12 +124,20 @@ def predict(
                     network, section, tile, statistics, target, config.precision
                 )
             except torch.OutOfMemoryError as error:
+                refused = refused or min(tile_size, max(height, width))
                 tile_size = _smaller_tile(min(tile_size, max(height, width)), error)
                 tiles = plan_tiles(height, width, tile_size, multiple)
                 number = 0  # the section begins anew: its earlier tiles would overlap
                 if target.type == "cuda":
                     torch.cuda.empty_cache()
                 continue
+            if refused:
+                warnings.warn(
+                    f"Not enough memory for tiles of {refused} pixels a side; going on with "
+                    f"{tile_size}.",
+                    stacklevel=2,
+                )
+                refused = 0
             number += 1
             looked_at = yield TileDone(
                 index,
@@ -166,10 +176,6 @@ def _smaller_tile(size: int, error: Exception) -> int:
             f"The device has not enough memory even for tiles of {size} pixels a side. Close "
             "other programs that use it, or choose the CPU."
         ) from error
-    warnings.warn(
-        f"Not enough memory for tiles of {size} pixels a side; going on with {size // 2}.",
-        stacklevel=3,
-    )
     return size // 2
 
 
@@ -207,6 +213,8 @@ def gather(
 ) -> Generator[TileDone, SectionIndex | None, ImageArray]:
     """Pass tiles on, and return in the end what they make up, in memory.
 
+    A section index sent back is passed on, too.
+
     Returns
     -------
     ImageArray
@@ -217,13 +225,18 @@ def gather(
         found: npt.NDArray[Any] = np.zeros((classes, *image.shape), np.float32)
     else:
         found = np.zeros(image.shape, np.uint8)
-    for done in tiles:
+    looked_at: SectionIndex | None = None
+    while True:
+        try:
+            done = tiles.send(looked_at)
+        except StopIteration:
+            break
         where: tuple[Any, ...] = (*done.section, *done.tile.slices)
         if probabilities:
             found[(slice(None), *where)] = done.probabilities
         else:
             found[where] = done.classes
-        yield done
+        looked_at = yield done
     if not probabilities:
         return image.with_data(found)
     return ImageArray(found, "C" + image.axes, (1.0, *image.scale), ("", *image.units), image.name)

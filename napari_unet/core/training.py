@@ -19,8 +19,8 @@ from napari_unet.core.annotations import Annotations, ClassTable
 from napari_unet.core.config import TrainingConfig
 from napari_unet.core.devices import choose_device, computing
 from napari_unet.core.image import GreyStatistics, ImageArray
-from napari_unet.core.losses import painted_loss
-from napari_unet.core.model import UNetModel
+from napari_unet.core.losses import memory_loss, painted_loss
+from napari_unet.core.model import UNetModel, check_takes_grey
 from napari_unet.core.patches import Batch, PatchSampler
 from napari_unet.core.prediction import known_statistics, never
 
@@ -109,6 +109,7 @@ def train(
     MemoryError
         If not even a single small patch fits into the device's memory.
     """
+    check_takes_grey(model)
     config = config or TrainingConfig()
     reason = nothing_to_learn(annotations)
     if reason:
@@ -116,7 +117,8 @@ def train(
     target = choose_device(device)
     statistics = statistics or known_statistics(image)
     torch.manual_seed(config.seed)  # dropout
-    learner = _Learner(model.with_classes(_at_least(annotations.classes, model)), config, target)
+    grown = model.with_classes(_at_least(annotations.classes, model))
+    learner = _Learner(grown, model, config, target)
     sampler = PatchSampler(image, statistics, annotations, config, learner.network.config, target)
     batch_size = config.batch_size
     began = published = clock()
@@ -162,7 +164,9 @@ def train(
 class _Learner:
     """A network while it learns: its weights, their running average and the optimiser."""
 
-    def __init__(self, model: UNetModel, config: TrainingConfig, device: torch.device) -> None:
+    def __init__(
+        self, model: UNetModel, earlier: UNetModel, config: TrainingConfig, device: torch.device
+    ) -> None:
         self._config = config
         self._device = device
         self._model = model
@@ -170,7 +174,11 @@ class _Learner:
         self.network = copy.deepcopy(model.network).to(device)
         self._average = copy.deepcopy(self.network.state_dict())
         self._steps = 0
+        # An untrained network has no opinion that is worth remembering.
+        remembers = config.memory > 0 and model.steps > 0
+        self._earlier = copy.deepcopy(earlier.network).to(device) if remembers else None
         self._good = copy.deepcopy(self._average)
+        self._untried: dict[str, Tensor] | None = None
         self._prepare()
 
     def _prepare(self) -> None:
@@ -204,9 +212,16 @@ class _Learner:
             for group in self.optimiser.param_groups:
                 group["lr"] = rate
         self.optimiser.zero_grad(set_to_none=True)
+        grey = batch.grey.contiguous(memory_format=torch.channels_last)
         with computing(self._device):
-            logits = self.network(batch.grey.contiguous(memory_format=torch.channels_last))
+            logits = self.network(grey)
         loss = painted_loss(config.loss, logits, batch.painted, batch.weights)
+        if self._earlier is not None:
+            with torch.no_grad(), computing(self._device):
+                remembered = self._earlier(grey)
+            # Classes that are new since then take no part in it.
+            known = logits[:, : remembered.shape[1]]
+            loss = loss + config.memory * memory_loss(known, remembered, batch.painted)
         value = float(loss.detach())
         if not math.isfinite(value):
             warnings.warn(
@@ -215,8 +230,11 @@ class _Learner:
             )
             self.network.load_state_dict(self._good)
             self._average = copy.deepcopy(self._good)
+            self._untried = None
             self._prepare()
             return value
+        if self._untried is not None:  # weights are good once a loss was computed after them
+            self._good, self._untried = self._untried, None
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
         self._steps += 1
@@ -242,16 +260,18 @@ class _Learner:
             self.network = copy.deepcopy(grown.network).to(self._device)
             self._average = copy.deepcopy(self.network.state_dict())
             self._good = copy.deepcopy(self._average)
+            self._untried = None
             self._prepare()
         else:
             self._model = self._model.with_classes(classes)
 
     def published(self, steps: int) -> UNetModel:
         """Return the averaged weights as a model of their own, on the CPU."""
+        state = self._good
         if all(bool(torch.isfinite(v).all()) for v in self._average.values()):
-            self._good = copy.deepcopy(self._average)
+            state = self._untried = copy.deepcopy(self._average)
         network = copy.deepcopy(self._model.network)
-        network.load_state_dict(_on_cpu(self._good))
+        network.load_state_dict(_on_cpu(state))
         return replace(self._model, network=network.eval(), steps=steps)
 
 

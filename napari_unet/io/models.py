@@ -126,7 +126,10 @@ def _rebuild(path: Path, header: dict[str, Any], state: dict[str, torch.Tensor])
         return UNetModel(
             name=str(header["name"]),
             network=network.eval(),
-            classes=tuple(SegmentationClass(**each) for each in header["classes"]),
+            classes=tuple(
+                SegmentationClass(str(each["name"]), str(each["colour"]))
+                for each in header["classes"]
+            ),
             steps=int(header["steps"]),
             history=tuple(header["history"]),
         )

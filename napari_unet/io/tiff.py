@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,11 @@ LARGEST_PLAUSIBLE_PIXEL = 1e4
 
 LARGEST_CLASSIC = 2**32 - 2**25
 """Bytes that fit into a TIFF that is no BigTIFF; ImageJ reads BigTIFF only through Bio-Formats."""
+
+_NATIVE = "<" if sys.byteorder == "little" else ">"
+
+_IMAGEJ_UNITS = {"µm": "micron", "Å": "angstrom"}
+"""Spellings for units that are no ASCII, as TIFF descriptions must be."""
 
 _BAD_FILE = (
     tifffile.TiffFileError,
@@ -39,7 +45,8 @@ _BAD_FILE = (
 def read_tiff(path: Path) -> ImageArray:
     """Return the first series of a TIFF file.
 
-    Uncompressed data stays on disk (memory map). Axes that TIFF does not name are taken as Z.
+    Uncompressed data in the byte order of this machine stays on disk (memory map). Axes that
+    TIFF does not name are taken as Z.
 
     Raises
     ------
@@ -52,7 +59,7 @@ def read_tiff(path: Path) -> ImageArray:
             _check_whole(path, file)
             axes = _axes(series.axes)
             spacing = _spacing(file)
-            if series.dataoffset is not None and series.dtype.isnative:
+            if series.dataoffset is not None and file.byteorder == _NATIVE:
                 data = tifffile.memmap(path, mode="r")
             else:
                 data = series.asarray()
@@ -61,9 +68,10 @@ def read_tiff(path: Path) -> ImageArray:
         scale, units = zip(*(spacing.get(a, (1.0, _unknown(a))) for a in axes), strict=True)
         return ImageArray(data, axes, scale, units, path.name.split(".")[0])
     except _BAD_FILE as error:
+        reason = str(error).rstrip(".") or type(error).__name__
         raise FileReadError(
-            f"Cannot read {path}: {error or type(error).__name__}. It may be damaged or no TIFF "
-            "file; open it with the program that wrote it, and save it anew."
+            f"Cannot read {path}: {reason}. It may be damaged or no TIFF file; open it with the "
+            "program that wrote it, and save it anew."
         ) from error
 
 
@@ -78,11 +86,36 @@ def _check_whole(path: Path, file: tifffile.TiffFile) -> None:
                     f"it is cut short ({size} bytes, where it says it has at least "
                     f"{offset + count})"
                 )
+    first, last = (_directory(file, page.offset) for page in (file.pages.first, file.pages[-1]))
+    if last[1] >= size:
+        raise ValueError(f"it is cut short ({size} bytes): pages are missing at its end")
+    if (first[0] & _MEANING) - {tag.code for tag in file.pages.first.tags}:
+        raise ValueError(f"it is cut short ({size} bytes): its description is missing")
+
+
+_MEANING = {270, 282, 283}
+"""Tags that say what the pixels mean: ImageDescription, XResolution and YResolution."""
+
+
+def _directory(file: tifffile.TiffFile, offset: int) -> tuple[set[int], int]:
+    """The tags that a page says it has, and where the next page begins (0 after the last).
+
+    tifffile leaves out pages and tags that it cannot read; this tells that there were some.
+    """
+    layout, handle = file.tiff, file.filehandle
+    handle.seek(offset)
+    (count,) = struct.unpack(layout.tagnoformat, handle.read(layout.tagnosize))
+    entries = handle.read(count * layout.tagsize)
+    (following,) = struct.unpack(layout.offsetformat, handle.read(layout.offsetsize))
+    codes = (entries[i : i + 2] for i in range(0, len(entries), layout.tagsize))
+    return {struct.unpack(layout.byteorder + "H", code)[0] for code in codes}, following
 
 
 def _axes(axes: str) -> str:
     """Axes in the letters of `ImageArray`; nameless ones become Z, then T, then C."""
     free = [a for a in "ZTC" if a not in axes]
+    if sum(a not in "TCZYXS" for a in axes) > len(free):
+        raise ValueError(f"it has more axes ({axes}) than time, channel, Z, Y and X")
     return "".join(a if a in "TCZYXS" else free.pop(0) for a in axes)
 
 
@@ -148,26 +181,46 @@ def _ome_spacing(xml: str) -> dict[str, tuple[float, str]]:
 def write_tiff(path: Path, image: ImageArray) -> None:
     """Write an ImageJ hyperstack with pixel size and unit, or OME-TIFF where ImageJ's does not do.
 
-    ImageJ knows 8- and 16-bit whole numbers and 32-bit real ones, up to 4 GB. Other numbers
-    are written as they are, in OME-TIFF; float64 becomes float32, truth values 0 and 1.
+    ImageJ knows 8- and 16-bit whole numbers and 32-bit real ones, up to 4 GB. Other whole
+    numbers of up to 32 bits are written in OME-TIFF; real numbers become float32, truth values
+    0 and 1. Axes in an order that ImageJ does not have are transposed.
 
     Raises
     ------
+    ValueError
+        If a whole number needs more than 32 bits.
     FileWriteError
         If it cannot be written; an older file stays.
     """
     data = np.asarray(image.data)
     if data.dtype == bool:
         data = data.astype(np.uint8)
-    elif data.dtype == np.float64:
-        data = data.astype(np.float32)
-    elif data.dtype.kind in "iu" and data.min() >= 0 and data.max() < 2**16:
-        data = data.astype(np.uint16 if data.dtype.itemsize > 1 else np.uint8)
+    elif data.dtype.kind == "f":
+        data = data.astype(np.float32, copy=False)
+    else:
+        data = _storable(data)
     with replacing(path) as temporary:
         if data.dtype in (np.uint8, np.uint16, np.float32) and data.nbytes < LARGEST_CLASSIC:
             _write_imagej(temporary, data, image)
         else:
             _write_ome(temporary, data, image)
+
+
+def _storable(data: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Whole numbers in a type that TIFF readers know, ImageJ's where they fit."""
+    low, high = int(data.min()), int(data.max())
+    if low >= 0 and high < 2**16:
+        return data.astype(np.uint16 if data.dtype.itemsize > 1 else np.uint8, copy=False)
+    if data.dtype.itemsize <= 4:
+        return data
+    for wide in (np.uint32, np.int32):
+        limits = np.iinfo(wide)
+        if limits.min <= low and high <= limits.max:
+            return data.astype(wide)
+    raise ValueError(
+        f"TIFF files hold whole numbers of up to 32 bits; these go from {low} to {high}. Number "
+        "the objects anew, beginning with 1."
+    )
 
 
 def _write_imagej(path: Path, data: npt.NDArray[Any], image: ImageArray) -> None:
@@ -185,18 +238,20 @@ def _write_imagej(path: Path, data: npt.NDArray[Any], image: ImageArray) -> None
         "frames": sizes.get("T", 1),
         "hyperstack": "true",
         "mode": "grayscale",
-        "unit": {"µm": "micron"}.get(unit, unit),
-        "spacing": lengths.get("Z", 1.0),
+        "unit": _IMAGEJ_UNITS.get(unit, unit),
         "loop": "false",
     }
+    if "Z" in lengths:
+        lines["spacing"] = lengths["Z"]
     if "T" in sizes and image.units[image.axes.index("T")] == "s":
         lines["finterval"] = spacing["T"]
-    order = image.axes[:-2]
-    if "C" in order and order.index("C") < len(order) - 1:
-        # Channels outside of Z, so that any reader of the pages gets (C, Z, Y, X). ImageJ
-        # understands this one order besides its own.
-        data = np.moveaxis(data, order.index("C"), order.find("T") + 1)
+    # Channels outside of Z, so that any reader of the pages gets (C, Z, Y, X). ImageJ
+    # understands this one order besides its own.
+    outside = "C" in sizes and not image.axes.endswith("CYX")
+    if outside:
         lines["order"] = "zct"
+    order = [a for a in ("TCZYX" if outside else "TZCYX") if a in sizes]
+    data = data.transpose([image.axes.index(a) for a in order])
     tifffile.imwrite(
         path,
         data,
@@ -209,16 +264,19 @@ def _write_imagej(path: Path, data: npt.NDArray[Any], image: ImageArray) -> None
 
 
 def _common_unit(image: ImageArray) -> tuple[str, dict[str, float]]:
-    """The unit of X, and the spacings that are given in it; ImageJ has one unit for all axes."""
+    """The unit of X, and the spacings known in it; ImageJ has one unit for all axes."""
     units = dict(zip(image.axes, image.units, strict=True))
     spacing = dict(zip(image.axes, image.scale, strict=True))
-    unit = units["X"]
+    unit = standard_unit(units["X"])
     one = nanometres(1.0, unit)
     lengths = {}
     for axis in (a for a in "ZYX" if a in units):
         length = nanometres(spacing[axis], units[axis])
-        lengths[axis] = spacing[axis] if one is None or length is None else length / one
-    return unit, lengths
+        if one is not None and length is not None:
+            lengths[axis] = length / one
+        elif units[axis] == units["X"]:  # pixels, all of them
+            lengths[axis] = spacing[axis]
+    return unit, {"Y": spacing["Y"], "X": spacing["X"], **lengths}
 
 
 def _write_ome(path: Path, data: npt.NDArray[Any], image: ImageArray) -> None:
@@ -227,6 +285,9 @@ def _write_ome(path: Path, data: npt.NDArray[Any], image: ImageArray) -> None:
         if axis in "ZYX" and unit not in ("", PIXEL):
             metadata[f"PhysicalSize{axis}"] = scale
             metadata[f"PhysicalSize{axis}Unit"] = unit
+        if axis == "T" and standard_unit(unit) in ("s", "ms"):
+            metadata["TimeIncrement"] = scale
+            metadata["TimeIncrementUnit"] = unit
     tifffile.imwrite(
         path, data, ome=True, bigtiff=True, photometric="minisblack", metadata=metadata
     )

@@ -5,14 +5,14 @@ from __future__ import annotations
 from napari_unet.core.image import PIXEL
 
 _SPELLINGS = {
-    "nm": ("nm", "nanometer", "nanometre", "nanometers", "nanometres"),
-    "µm": ("µm", "μm", "um", "micron", "microns", "micrometer", "micrometre", "\\u00b5m"),
+    "nm": ("nm", "nanometer", "nanometre"),
+    "µm": ("µm", "μm", "um", "micron", "micrometer", "micrometre", "\\u00b5m"),
     "mm": ("mm", "millimeter", "millimetre"),
     "cm": ("cm", "centimeter", "centimetre"),
     "m": ("m", "meter", "metre"),
     "Å": ("å", "angstrom", "ångström", "ang", "\\u00c5"),
-    "s": ("s", "sec", "second", "seconds"),
-    "ms": ("ms", "millisecond", "milliseconds"),
+    "s": ("s", "sec", "second"),
+    "ms": ("ms", "millisecond"),
 }
 _NANOMETRES = {"nm": 1.0, "µm": 1e3, "mm": 1e6, "cm": 1e7, "m": 1e9, "Å": 0.1}
 
@@ -20,8 +20,9 @@ _NANOMETRES = {"nm": 1.0, "µm": 1e3, "mm": 1e6, "cm": 1e7, "m": 1e9, "Å": 0.1}
 def standard_unit(spelling: str) -> str:
     """Return ``nm``, ``µm``, ``mm``, ``cm``, ``m``, ``Å``, ``s``, ``ms``, or ``pixel`` if unknown."""
     folded = spelling.strip().lower()
+    singular = folded.removesuffix("s")
     for unit, spellings in _SPELLINGS.items():
-        if folded in spellings:
+        if folded in spellings or (len(singular) > 2 and singular in spellings):
             return unit
     return PIXEL
 

@@ -11,7 +11,7 @@ from magicgui.widgets import ComboBox, Container
 from napari.layers import Image
 from napari.utils.notifications import show_error
 from napari.viewer import Viewer
-from qtpy.QtWidgets import QFileDialog, QGroupBox, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFileDialog, QGroupBox, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_unet.core.devices import choose_device, describe
 from napari_unet.core.image import PIXEL, ImageArray
@@ -35,8 +35,9 @@ class ImageGroup(QGroupBox):
         self._viewer = viewer
         self._session = session
         self._keeper = keeper
-        self._loading: Job | None = None
         self._opened: dict[str, Path] = {}
+        self._name = DEFAULT_MODEL
+        self._steps_when_loaded = 0
         self.image = ComboBox(
             label="Image",
             choices=self._image_layers,
@@ -59,14 +60,18 @@ class ImageGroup(QGroupBox):
         self.known = QLabel()
         self.known.setWordWrap(True)
         self.known.setToolTip("The classes that the chosen network tells apart")
+        self.back = QPushButton("Back to the model as it was")
+        self.back.setToolTip("Use the chosen model again without what was learnt here")
+        self.back.hide()
         form = Container(widgets=[self.image, self.model, self.device], labels=True)
         form.margins = (0, 0, 0, 0)
         layout = QVBoxLayout(self)
-        for part in (form.native, self.pixel_size, self.known):
+        for part in (form.native, self.pixel_size, self.known, self.back):
             layout.addWidget(part)
 
         self.image.changed.connect(self._on_image)
         self.model.changed.connect(self._on_model)
+        self.back.clicked.connect(lambda: self._on_model(self.model.value))
         self.device.changed.connect(self._on_device)
         session.events.image.connect(self._show_pixel_size)
         session.events.image_layer.connect(self._show_image)
@@ -153,10 +158,13 @@ class ImageGroup(QGroupBox):
         job.start()
 
     def _adopt(self, model: UNetModel) -> None:
+        before = self._steps_when_loaded
+        self._steps_when_loaded = model.steps
         try:
             self._session.adopt_model(model)
             self._name = self.model.value
         except ValueError as error:
+            self._steps_when_loaded = before
             show_error(str(error))
             self._show_model_name()
 
@@ -164,12 +172,14 @@ class ImageGroup(QGroupBox):
         """Show the model in use again, after another could not be had."""
         with self.model.changed.blocked():
             self.model.reset_choices()
-            self.model.value = getattr(self, "_name", DEFAULT_MODEL)
+            self.model.value = self._name
 
     def _show_model(self, model: UNetModel | None) -> None:
         if model is not None:
-            learnt = f" · {model.steps} steps" if model.steps else ""
-            self.known.setText(f"Knows {', '.join(c.name for c in model.classes)}{learnt}")
+            here = model.steps - self._steps_when_loaded
+            learnt = f", and has learnt here for {here} steps" if here > 0 else ""
+            self.known.setText(f"Knows {', '.join(c.name for c in model.classes)}{learnt}.")
+            self.back.setVisible(here > 0)
 
     # --- device --------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from napari.qt.threading import create_worker
 from napari.utils.notifications import notification_manager, show_error
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, Qt, Signal
 
 from napari_unet.io.files import FileReadError, FileWriteError
 
@@ -71,6 +71,8 @@ class Job(QObject):
         self._worker.yielded.connect(self.yielded)
         self._worker.returned.connect(self._on_returned)
         self._worker.finished.connect(self._on_finished)
+        # In the worker's thread: it must be heard also when the main thread waits for it.
+        self._worker.finished.connect(self._done.set, Qt.ConnectionType.DirectConnection)
         self._worker.paused.connect(self.paused)
         self._worker.resumed.connect(self.resumed)
 
@@ -123,8 +125,6 @@ class Job(QObject):
             return end.value
         except Exception as error:  # noqa: BLE001 - it is told in the main thread
             self._problem = error
-        finally:
-            self._done.set()
 
     def _on_returned(self, result: Any) -> None:
         problem = self._problem

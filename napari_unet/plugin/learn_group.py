@@ -30,6 +30,7 @@ SHOWN_OPTIONS = (
     "batch_size",
     "loss",
     "optimiser",
+    "memory",
     "class_balance",
     "border_weight",
     "seed",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -10,8 +11,9 @@ from napari.layers import Labels
 from napari.viewer import Viewer
 from qtpy.QtCore import QObject, QTimer
 
-from napari_unet.core.annotations import annotations_from_array
+from napari_unet.core.annotations import Annotations, annotations_from_array
 from napari_unet.core.image import SectionIndex
+from napari_unet.plugin.jobs import Job, call
 from napari_unet.plugin.layers import section_in_view
 from napari_unet.plugin.session import Session
 
@@ -34,7 +36,6 @@ class StrokeWatcher(QObject):
         self._session = session
         self._layer: Labels | None = None
         self._touched: set[SectionIndex] = set()
-        self._everything = False
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(SETTLE_MILLISECONDS)
@@ -50,18 +51,18 @@ class StrokeWatcher(QObject):
         if self._layer is not None:
             for event in (self._layer.events.paint, self._layer.events.set_data):
                 event.disconnect(self._on_change)
-            self._layer.events.data.disconnect(self._on_new_data)
+            self._layer.events.data.disconnect(self._scan)
 
     def _watch(self, layer: Labels | None) -> None:
         self._unwatch()
         self._layer = layer
         self._touched.clear()
-        self._everything = True
+        self._session.annotations = Annotations(self._session.classes)
         if layer is not None:
             for event in (layer.events.paint, layer.events.set_data):
                 event.connect(self._on_change)
-            layer.events.data.connect(self._on_new_data)
-        self.look()
+            layer.events.data.connect(self._scan)
+            self._scan()
 
     def _on_change(self) -> None:
         """Note that something changed; reads nothing, so that painting stays quick."""
@@ -69,12 +70,31 @@ class StrokeWatcher(QObject):
         if layer is None:
             return
         self._touched.add(section_in_view(self._viewer, layer))
-        self._everything |= layer.n_edit_dimensions > 2
+        if layer.n_edit_dimensions > 2:
+            self._scan()
         self._timer.start()
 
-    def _on_new_data(self) -> None:
-        self._everything = True
-        self._timer.start()
+    def _scan(self) -> None:
+        """Look at every section, in a thread since there may be many."""
+        layer = self._layer
+        if layer is None:
+            return
+        job = Job(
+            "Look at the corrections",
+            call(partial(annotations_from_array, layer.data, self._session.classes)),
+            parent=self,
+        )
+        job.returned.connect(partial(self._on_scanned, layer))
+        job.start()
+
+    def _on_scanned(self, layer: Labels, found: Annotations) -> None:
+        if layer is not self._layer:
+            return
+        session = self._session
+        if len(found.classes) > len(session.classes):
+            session.classes = found.classes
+        session.annotations = found.with_sections({}, session.classes)
+        self.look()  # for what was painted meanwhile
 
     def _rename(self) -> None:
         known = self._session.annotations
@@ -86,17 +106,8 @@ class StrokeWatcher(QObject):
         self._timer.stop()
         layer, session = self._layer, self._session
         if layer is None:
-            session.annotations = session.annotations.__class__(session.classes)
             return
         known = session.annotations
-        if self._everything:
-            self._everything = False
-            found = annotations_from_array(layer.data, session.classes)
-            if len(found.classes) > len(session.classes):
-                session.classes = found.classes
-            session.annotations = found
-            self._touched.clear()
-            return
         changed: dict[SectionIndex, npt.NDArray[np.uint8]] = {}
         for index in self._touched | set(known.sections):
             now = np.asarray(layer.data[index])

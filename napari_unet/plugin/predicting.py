@@ -44,6 +44,10 @@ class Predictor(QObject):
         self._throttle.setSingleShot(True)
         self._throttle.setInterval(30)
         self._throttle.timeout.connect(self._keep_up)
+        self._refresh = QTimer(self)
+        self._refresh.setSingleShot(True)
+        self._refresh.setInterval(40)  # tiles of a large section come quicker than they are drawn
+        self._refresh.timeout.connect(self._show_mask)
         viewer.dims.events.point.connect(self._throttle_start)
         session.events.image.connect(self._on_image)
         session.events.model.connect(self._throttle_start)
@@ -226,8 +230,12 @@ class Predictor(QObject):
         if done.finishes_section:
             self._predicted[done.section] = model
             self.section_predicted.emit(done.section)
-        if done.section == self._index():
-            layer.refresh(extent=False)
+        if done.section == self._index() and not self._refresh.isActive():
+            self._refresh.start()
+
+    def _show_mask(self) -> None:
+        if self._session.mask is not None:
+            self._session.mask.refresh(extent=False)
 
     def _on_stack_returned(self) -> None:
         stopped = self._stack is not None and self._stack.stopping

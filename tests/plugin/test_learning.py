@@ -55,7 +55,8 @@ def test_learning_changes_the_overlay_where_was_painted(
     stroke = corrected.data[z] == 3
     before = float((viewer.layers["mask"].data[z][stroke] == 3).mean())
     first = dock.session.model
-    dock.learn_group.options["learning_rate"].value = 0.002
+    dock.learn_group.options["patch_size"].value = 128
+    dock.learn_group.options["memory"].value = 0.3
     start(dock, steps=60)
     await_idle(dock)
     await_view(viewer, dock)

@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+import torch
+
+from napari_unet.core.annotations import class_table
+from napari_unet.core.config import LIGHT_NETWORK, PredictionConfig
+from napari_unet.core.model import UNetModel, new_model
+from napari_unet.core.prediction import finish, gather, predict
+from tests.examples import noise_image, tiny_model
+
+
+def probabilities(model, image):
+    tiles = predict(model, image, PredictionConfig(precision="float32"), device="cpu")
+    return finish(gather(tiles, image, len(model.classes), probabilities=True)).data
+
+
+def test_the_same_seed_draws_the_same_weights():
+    first, same, other = (tiny_model(seed=seed).network.state_dict() for seed in (1, 1, 2))
+
+    assert all(torch.equal(first[k], same[k]) for k in first)
+    assert not torch.equal(first["classifier.weight"], other["classifier.weight"])
+
+
+def test_making_a_model_leaves_the_chance_of_others_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+
+    torch.manual_seed(5)
+    tiny_model(seed=1)
+
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_classes_without_names_are_numbered():
+    model = new_model(LIGHT_NETWORK.replace(width=2, depth=1))
+
+    assert [c.name for c in model.classes] == ["background", "class 2", "class 3"]
+
+
+def test_a_model_whose_classes_do_not_fit_its_network_is_refused():
+    network = tiny_model().network
+
+    with pytest.raises(ValueError, match="tells 2 classes apart, but 3 are named: a, b, c"):
+        UNetModel("wrong", network, class_table(["a", "b", "c"]))
+
+
+def test_new_classes_do_not_change_what_is_known_of_the_old_ones():
+    model, image = tiny_model(), noise_image(24, 24)
+
+    grown = model.with_classes(class_table(["background", "disc", "ring", "dot"]))
+
+    old, new = probabilities(model, image), probabilities(grown, image)
+    known = new[:2] / new[:2].sum(axis=0)
+    np.testing.assert_allclose(known, old, atol=1e-4)
+    assert grown.network.config.classes == 4
+    assert len(model.classes) == model.network.classifier.out_channels == 2
+
+
+def test_a_new_class_does_not_appear_by_chance():
+    image = noise_image(64, 64)
+    for seed in range(5):
+        grown = tiny_model(seed=seed).with_classes(class_table(["background", "disc", "ring"]))
+        assert (probabilities(grown, image)[2] > 0.5).mean() < 0.02
+
+
+def test_classes_can_be_renamed():
+    renamed = tiny_model().with_classes(class_table(["outside", "inside"]))
+
+    assert [c.name for c in renamed.classes] == ["outside", "inside"]
+
+
+def test_classes_cannot_be_taken_away():
+    with pytest.raises(ValueError, match="knows 3 classes; 2 are too few"):
+        tiny_model("a", "b", "c").with_classes(class_table(["a", "b"]))
