@@ -20,6 +20,7 @@ from typing import Any
 import napari
 import numpy as np
 import tifffile
+from napari._qt.dialogs.qt_notification import NapariQtNotification
 from napari.layers import Labels
 from napari.viewer import Viewer
 
@@ -51,6 +52,8 @@ class Journey:
 
     def screenshot(self, name: str) -> None:
         """Write a picture of the whole window."""
+        for notification in self.viewer.window._qt_window.findChildren(NapariQtNotification):
+            notification.close()  # such as napari's word on PyQt5, which hides the picture
         settled = time.monotonic() + 0.5
         wait_until(lambda: time.monotonic() > settled, 5, "half a second")
         self.viewer.window.screenshot(

@@ -242,6 +242,7 @@ def _open(parsed: argparse.Namespace) -> None:
         raise CommandError(f"There is no file {parsed.path}.")
     try:
         import napari
+        from napari.qt import get_qapp
 
         viewer = napari.Viewer()
     except ImportError as error:
@@ -250,6 +251,8 @@ def _open(parsed: argparse.Namespace) -> None:
             'pip install "napari-unet-em[pyqt5]"'
         ) from error
     viewer.window.add_plugin_dock_widget("napari-unet-em", "U-Net")
+    # The canvas gets its size now; a stack that is opened before does not fit into it.
+    get_qapp().processEvents()
     if parsed.sample:
         viewer.open_sample("napari-unet-em", parsed.sample)
     elif parsed.path:

@@ -8,12 +8,13 @@ from typing import Any
 import napari.viewer
 import numpy as np
 import numpy.typing as npt
-from magicgui.widgets import ComboBox, Container
+from magicgui.widgets import ComboBox
 from napari.layers import Labels
 from napari.utils.notifications import show_error
 from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_unet.core.metrics import ClassScores, class_scores
+from napari_unet.plugin.forms import aligned
 from napari_unet.plugin.jobs import Job, call
 from napari_unet.plugin.layers import itself
 
@@ -37,7 +38,7 @@ class MaskComparison(QWidget):
         self.result = QLabel()
         self.result.setToolTip("F1 is the same as the Dice coefficient; IoU is the Jaccard index")
         layout = QVBoxLayout(self)
-        layout.addWidget(Container(widgets=[self.prediction, self.truth], labels=True).native)
+        layout.addWidget(aligned(self.prediction, self.truth))
         layout.addWidget(self.button)
         layout.addWidget(self.result)
         layout.addStretch()

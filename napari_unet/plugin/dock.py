@@ -8,7 +8,7 @@ from typing import Any
 import napari.viewer
 from napari.layers import Image
 from qtpy.QtCore import QSize, Qt
-from qtpy.QtWidgets import QApplication, QFrame, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QApplication, QComboBox, QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from napari_unet.plugin.correct_group import CorrectGroup
 from napari_unet.plugin.export_group import ExportGroup
@@ -62,6 +62,10 @@ class UNetDock(QScrollArea):
         ):
             layout.addWidget(group)
         layout.addStretch()
+        for combo in column.findChildren(QComboBox):
+            # A long layer or model name must not make the column wider than the dock.
+            combo.setSizeAdjustPolicy(QComboBox.AdjustToMinimumContentsLengthWithIcon)
+            combo.setMinimumContentsLength(8)
         self.setWidget(column)
         self.setWidgetResizable(True)
         self.setFrameShape(QFrame.NoFrame)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from magicgui.widgets import ComboBox, Container
+from magicgui.widgets import ComboBox
 from napari.utils.notifications import show_error
 from qtpy.QtWidgets import QFileDialog, QGroupBox, QPushButton, QVBoxLayout, QWidget
 
 from napari_unet.io.images import WRITERS
 from napari_unet.plugin.exporting import KINDS, MODEL, ONE_CLASS, PROBABILITIES, Exporter
+from napari_unet.plugin.forms import aligned
 from napari_unet.plugin.session import Session
 
 ALL_CLASSES = "all classes"
@@ -32,10 +33,8 @@ class ExportGroup(QGroupBox):
         )
         self.button = QPushButton("Export …")
         self.button.setToolTip("Choose a file; it keeps the image's pixel size and units")
-        form = Container(widgets=[self.kind, self.class_choice], labels=True)
-        form.margins = (0, 0, 0, 0)
         layout = QVBoxLayout(self)
-        layout.addWidget(form.native)
+        layout.addWidget(aligned(self.kind, self.class_choice))
         layout.addWidget(self.button)
 
         self.kind.changed.connect(self._enable)
@@ -79,6 +78,6 @@ class ExportGroup(QGroupBox):
 
     def _enable(self) -> None:
         self.class_choice.reset_choices()
-        self.class_choice.visible = self.kind.value in (ONE_CLASS, PROBABILITIES)
+        self.class_choice.enabled = self.kind.value in (ONE_CLASS, PROBABILITIES)
         ready = self._session.image is not None and self._session.model is not None
         self.button.setEnabled(ready and not self._exporter.busy)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, TypeVar
 
-from magicgui.widgets import Container, create_widget
+from magicgui.widgets import Container, Widget, create_widget
+from qtpy.QtWidgets import QFormLayout, QWidget
 
 from napari_unet.core.config import Config
 
@@ -39,7 +40,19 @@ def config_form(config: Config, names: Sequence[str]) -> Container:
             options=options,
         )
         widgets.append(widget)
-    return Container(widgets=widgets, labels=True)
+    return Container(widgets=widgets, labels=False)
+
+
+def aligned(*widgets: Widget) -> QWidget:
+    """Return magicgui widgets as rows whose labels and fields line up."""
+    rows = QWidget()
+    layout = QFormLayout(rows)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setFieldGrowthPolicy(QFormLayout.AllNonFixedFieldsGrow)
+    for widget in widgets:
+        layout.addRow(widget.label, widget.native)
+        layout.labelForField(widget.native).setToolTip(widget.tooltip)
+    return rows
 
 
 def configured(form: Container, base: Configuration) -> Configuration:

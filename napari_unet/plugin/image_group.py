@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from magicgui.widgets import ComboBox, Container
+from magicgui.widgets import ComboBox
 from napari.layers import Image
 from napari.utils.notifications import show_error
 from napari.viewer import Viewer
@@ -17,6 +17,7 @@ from napari_unet.core.devices import choose_device, describe
 from napari_unet.core.image import PIXEL, ImageArray
 from napari_unet.core.model import UNetModel
 from napari_unet.io.models import DEFAULT_MODEL, bundled_models, find_model
+from napari_unet.plugin.forms import aligned
 from napari_unet.plugin.jobs import Job, call
 from napari_unet.plugin.opening import LayerKeeper
 from napari_unet.plugin.session import Session, learnt_models_folder
@@ -36,6 +37,7 @@ class ImageGroup(QGroupBox):
         self._session = session
         self._keeper = keeper
         self._opened: dict[str, Path] = {}
+        self._shown: Image | None = None
         self._name = DEFAULT_MODEL
         self._steps_when_loaded = 0
         self.image = ComboBox(
@@ -63,10 +65,9 @@ class ImageGroup(QGroupBox):
         self.back = QPushButton("Back to the model as it was")
         self.back.setToolTip("Use the chosen model again without what was learnt here")
         self.back.hide()
-        form = Container(widgets=[self.image, self.model, self.device], labels=True)
-        form.margins = (0, 0, 0, 0)
+        form = aligned(self.image, self.model, self.device)
         layout = QVBoxLayout(self)
-        for part in (form.native, self.pixel_size, self.known, self.back):
+        for part in (form, self.pixel_size, self.known, self.back):
             layout.addWidget(part)
 
         self.image.changed.connect(self._on_image)
@@ -89,6 +90,8 @@ class ImageGroup(QGroupBox):
         """Stop following the viewer."""
         for event in self._layer_events:
             event.disconnect(self._on_layers)
+        if self._shown is not None:
+            self._shown.events.name.disconnect(self._show_choice)
 
     def begin(self) -> None:
         """Load the bundled model, and choose an image if one is open."""
@@ -102,7 +105,7 @@ class ImageGroup(QGroupBox):
         return [layer for layer in self._viewer.layers if isinstance(layer, Image)]
 
     def _on_layers(self, event: Any = None) -> None:
-        self.image.reset_choices()
+        self._show_choice()
         layers = self._image_layers()
         if self._session.image_layer is None and layers:
             self.image.value = layers[-1]
@@ -115,9 +118,19 @@ class ImageGroup(QGroupBox):
             show_error(str(error))
 
     def _show_image(self, layer: Image | None) -> None:
+        if self._shown is not None:
+            self._shown.events.name.disconnect(self._show_choice)
+        self._shown = layer
+        if layer is not None:
+            layer.events.name.connect(self._show_choice)
+        self._show_choice()
+
+    def _show_choice(self, event: Any = None) -> None:
+        """List the layers anew; a choice whose name has changed would otherwise be lost."""
         with self.image.changed.blocked():
             self.image.reset_choices()
-            self.image.value = layer
+            layer = self._session.image_layer
+            self.image.value = layer if layer in self._image_layers() else None
 
     def _show_pixel_size(self, image: ImageArray | None = None) -> None:
         self.pixel_size.setText("Open an image to begin." if image is None else spacing_text(image))

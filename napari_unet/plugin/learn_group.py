@@ -17,7 +17,7 @@ from superqt import QCollapsible
 
 from napari_unet.core.config import TrainingConfig
 from napari_unet.core.training import TrainingStep
-from napari_unet.plugin.forms import config_form, configured
+from napari_unet.plugin.forms import aligned, config_form, configured
 from napari_unet.plugin.learning import IDLE, PAUSED, RUNNING, STOPPING, Trainer
 from napari_unet.plugin.loss_curve import LossCurve
 from napari_unet.plugin.session import Session
@@ -62,9 +62,7 @@ class LearnGroup(QGroupBox):
         )
         options = QCollapsible("Options")
         options.setToolTip("How the network learns; the defaults suit corrections with a brush")
-        for form in (self.options, self.augmentation):
-            form.margins = (0, 0, 0, 0)
-            options.addWidget(form.native)
+        options.addWidget(aligned(*self.options, *self.augmentation))
         layout = QVBoxLayout(self)
         buttons = QHBoxLayout()
         for button in (self.start, self.pause, self.stop):

@@ -8,7 +8,7 @@ import numpy as np
 from napari.layers import Image, Labels
 from napari.utils.notifications import show_warning
 from napari.viewer import Viewer
-from qtpy.QtCore import QObject
+from qtpy.QtCore import QObject, QTimer
 
 from napari_unet.plugin.layers import (
     CORRECTIONS,
@@ -107,7 +107,12 @@ class LayerKeeper(QObject):
             had_paint = bool(session.annotations.sections)
             session.corrections = None
             if had_paint:
-                show_warning(
-                    "The corrections layer was removed. Its strokes are not learnt from any "
-                    "more; choose a class to begin anew."
-                )
+                # A moment later: where all layers go, as when napari closes, there is no news.
+                QTimer.singleShot(0, self._tell_of_lost_paint)
+
+    def _tell_of_lost_paint(self) -> None:
+        if self._session.image is not None and self._session.corrections is None:
+            show_warning(
+                "The corrections layer was removed. Its strokes are not learnt from any more; "
+                "choose a class to begin anew."
+            )

@@ -148,7 +148,9 @@ def test_removed_corrections_are_forgotten_with_a_message_and_can_begin_anew(
 ) -> None:
     viewer.layers.remove(corrections)
     assert not dock.session.annotations.sections
-    assert any("corrections layer was removed" in m for m in messages())
+    wait_until(
+        lambda: any("corrections layer was removed" in m for m in messages()), 10, "a message"
+    )
     dock.correct_group.choose(2)
     assert not viewer.layers["corrections"].data.any()
 

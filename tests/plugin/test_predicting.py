@@ -8,10 +8,12 @@ from napari.layers import Image
 from napari.viewer import Viewer
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QAbstractButton, QComboBox, QTableWidget
+from superqt import QCollapsible
 
 from demo.mouse import wait_until
 from napari_unet.core.prediction import finish, gather, predict
-from napari_unet.plugin.dock import UNetDock
+from napari_unet.plugin.dock import WIDTH, UNetDock
+from napari_unet.plugin.exporting import ONE_CLASS
 from napari_unet.plugin.layers import image_from_layer, show_section
 from tests.plugin.conftest import SECTIONS, SIZE, await_view, messages
 
@@ -183,3 +185,26 @@ def test_every_control_has_a_tooltip(dock: UNetDock) -> None:
     assert len(controls) > 12
     missing = [w for w in controls if not w.toolTip() and not w.parent().toolTip()]
     assert missing == []
+
+
+def test_column_never_gets_wider_than_the_dock(
+    viewer: Viewer, dock: UNetDock, image_layer: Image
+) -> None:
+    image_layer.name = "an image whose name is a good deal longer than the dock is wide " * 3
+    dock.correct_group.add.click()
+    dock.correct_group.rename(4, "a class whose name is a good deal longer than the dock is wide")
+    dock.export_group.kind.value = ONE_CLASS
+    for part in dock.widget().findChildren(QCollapsible):
+        part.expand(animate=False)
+    QTest.qWait(100)
+    assert dock.widget().minimumSizeHint().width() <= WIDTH
+
+
+def test_image_stays_chosen_when_it_is_renamed_and_layers_are_added(
+    viewer: Viewer, dock: UNetDock, image_layer: Image
+) -> None:
+    image_layer.name = "renamed"
+    viewer.add_labels(np.zeros_like(image_layer.data), scale=(50, 4, 4), units=("nm",) * 3)
+    assert dock.session.image_layer is image_layer
+    assert dock.image_group.image.value is image_layer
+    assert dock.image_group.image.current_choice == "renamed"
