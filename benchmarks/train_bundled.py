@@ -1,6 +1,6 @@
 """Train the bundled network em-lite anew, with the project's own command, and measure it.
 
-Usage: python benchmarks/train_bundled.py [FOLDER]
+Usage: python -m benchmarks.train_bundled [FOLDER]
 
 FOLDER (default ``work/``) takes the training pair made from ISBI 2012 pages 0-19 and the
 weights; pages 20-22 are predicted afterwards and compared with their labels. The data lies in

@@ -1,0 +1,1 @@
+"""Measurements; each prints a table, and those that make docs write them."""
