@@ -238,8 +238,10 @@ _BAR = "{l_bar}{bar}| {n:.1f}/{total:.0f} {unit} [{elapsed}<{remaining}]"
 
 
 def _open(parsed: argparse.Namespace) -> None:
-    if parsed.path and not Path(parsed.path).exists():
-        raise CommandError(f"There is no file {parsed.path}.")
+    from napari_unet.io.images import reader_for
+
+    if parsed.path:
+        reader_for(parsed.path)
     try:
         import napari
         from napari.qt import get_qapp
@@ -255,8 +257,9 @@ def _open(parsed: argparse.Namespace) -> None:
     get_qapp().processEvents()
     if parsed.sample:
         viewer.open_sample("napari-unet-em", parsed.sample)
-    elif parsed.path:
-        viewer.open(parsed.path, plugin="napari-unet-em")
+    elif parsed.path and not viewer.open(parsed.path, plugin="napari-unet-em"):
+        viewer.close()
+        raise CommandError(f"{parsed.path} could not be opened.")
     napari.run()
 
 

@@ -30,15 +30,26 @@ def read_image(path: Path | str) -> ImageArray:
     FileReadError
         If the file is missing, damaged or of an unknown format.
     """
+    return reader_for(path)(Path(path))
+
+
+def reader_for(path: Path | str) -> Callable[[Path], ImageArray]:
+    """Return the function that reads this file.
+
+    Raises
+    ------
+    FileReadError
+        If there is no such file, or no format has its suffix.
+    """
     path = Path(path)
     reader = READERS.get(path.suffix.lower())
-    if path.is_dir() or reader is None:
+    if path.is_dir() or (reader is None and path.exists()):
         raise FileReadError(
             f"{path} has no known image format; these are read: {', '.join(READERS)}."
         )
-    if not path.is_file():
+    if reader is None or not path.is_file():
         raise FileReadError(f"There is no file {path}.")
-    return reader(path)
+    return reader
 
 
 def write_image(path: Path | str, image: ImageArray) -> None:

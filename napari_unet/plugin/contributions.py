@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from napari.utils.notifications import show_error
 
 from napari_unet.core.image import ImageArray
 from napari_unet.io.files import FileReadError, FileWriteError
@@ -23,6 +24,9 @@ LayerData = tuple[Any, dict[str, Any], str]
 
 PLUGIN = "napari-unet-em"
 DOCK = "U-Net"
+NOTHING: list[LayerData] = [(None,)]  # type: ignore[list-item]
+"""What napari takes for "read, but there is no layer in it"."""
+
 LABEL_NAMES = ("corrections", "mask", "annotations", "labels")
 """Files whose names end so hold classes rather than grey values."""
 
@@ -38,7 +42,11 @@ def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[LayerD
 def read_layers(path: str | list[str]) -> list[LayerData]:
     """Return a layer for each file, with scale, units and axis names; channels are split."""
     paths = [path] if isinstance(path, str) else path
-    return [_layer(Path(each), read_image(each)) for each in paths]
+    try:
+        return [_layer(Path(each), read_image(each)) for each in paths]
+    except (FileReadError, ValueError) as error:
+        show_error(str(error))
+        return NOTHING
 
 
 def _layer(path: Path, image: ImageArray) -> LayerData:
@@ -112,8 +120,6 @@ def isbi_sample() -> list[LayerData]:
 
     Without a network the list is empty, and a message says so.
     """
-    from napari.utils.notifications import show_error
-
     from napari_unet.io.samples import ISBI_CLASSES, isbi2012
 
     try:

@@ -51,6 +51,8 @@ class UNetDock(QScrollArea):
         self.learn_group = LearnGroup(self.session, self.trainer)
         self.export_group = ExportGroup(self.session, self.exporter)
 
+        self.trainer.state_changed.connect(self.image_group.follow_training)
+
         column = QWidget()
         layout = QVBoxLayout(column)
         for group in (

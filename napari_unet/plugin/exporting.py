@@ -69,7 +69,7 @@ class Exporter(QObject):
             return
         writer_for(path)
         if kind == PROBABILITIES:
-            self._export_probabilities(path, class_number)
+            self._export_prediction(path, class_number, probabilities=True)
         else:
             self._waiting = lambda: self._export_mask(path, class_number)
             self.changed.emit()
@@ -87,6 +87,10 @@ class Exporter(QObject):
         image, mask = self._session.image, self._session.mask
         if image is None or mask is None:
             return
+        if self._predictor.missing_sections():
+            # New weights came while the stack was predicted: the layer is of several models.
+            self._export_prediction(path, class_number, probabilities=False)
+            return
         found = image.with_data(mask.data)
 
         def write() -> None:
@@ -94,21 +98,25 @@ class Exporter(QObject):
 
         self._start(path, call(write))
 
-    def _export_probabilities(self, path: Path, class_number: int) -> None:
+    def _export_prediction(self, path: Path, class_number: int, *, probabilities: bool) -> None:
+        """Predict all of the image with the model as it is now, and write what is found."""
         session = self._session
         image, model, statistics = session.image, session.model, session.statistics
+        device = session.device
         assert image is not None
         assert model is not None
 
         def work(should_stop: Callable[[], bool]) -> Work:
             tiles = predict(
-                model, image, statistics=statistics, device=session.device, should_stop=should_stop
+                model, image, statistics=statistics, device=device, should_stop=should_stop
             )
-            found = yield from gather(tiles, image, len(model.classes), probabilities=True)
+            found = yield from gather(tiles, image, len(model.classes), probabilities=probabilities)
             if should_stop():
                 return
-            if class_number:
+            if class_number and probabilities:
                 found = image.with_data(found.data[class_number - 1])
+            elif class_number:
+                found = only_class(found, class_number)
             write_image(path, found)
 
         self._start(path, work)

@@ -19,6 +19,7 @@ from napari_unet.core.model import UNetModel
 from napari_unet.io.models import DEFAULT_MODEL, bundled_models, find_model
 from napari_unet.plugin.forms import aligned
 from napari_unet.plugin.jobs import Job, call
+from napari_unet.plugin.learning import IDLE
 from napari_unet.plugin.opening import LayerKeeper
 from napari_unet.plugin.session import Session, learnt_models_folder
 
@@ -136,6 +137,11 @@ class ImageGroup(QGroupBox):
         self.pixel_size.setText("Open an image to begin." if image is None else spacing_text(image))
 
     # --- model ---------------------------------------------------------------------------
+
+    def follow_training(self, state: str) -> None:
+        """Let the model be changed only while none is learning."""
+        self.model.enabled = state == IDLE
+        self.back.setEnabled(state == IDLE)
 
     def _model_names(self, _: object = None) -> list[str]:
         learnt = sorted(learnt_models_folder().glob("*.safetensors"), reverse=True)

@@ -105,3 +105,11 @@ def test_closing_the_dock_ends_its_threads_and_leaves_the_viewer_usable(
     viewer.dims.set_current_step(0, 0)
     assert predictor is not None
     assert messages() == []
+
+
+def test_damaged_file_gets_a_message_and_no_layer(viewer: Viewer, tmp_path: Path) -> None:
+    path = tmp_path / "damaged.tif"
+    path.write_bytes(b"II*\x00 and no more")
+    assert viewer.open(str(path), plugin=PLUGIN) == []
+    assert any(f"Cannot read {path}" in m for m in messages())
+    assert len(viewer.layers) == 0

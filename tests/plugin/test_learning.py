@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from napari.layers import Image, Labels
 from napari.viewer import Viewer
 
@@ -214,3 +215,45 @@ def test_model_learnt_before_can_be_chosen_again(
         20,
         "the learnt model",
     )
+
+
+def test_mask_exported_while_learning_is_of_one_model(
+    dock: UNetDock, corrected: Labels, tmp_path: Path
+) -> None:
+    dock.learn_group.options["steps"].value = 0
+    shown = start(dock)
+    wait_until(lambda: any(s.model for s in shown), 60, "the first weights")
+    exported: list[str] = []
+    dock.exporter.exported.connect(exported.append)
+    dock.export_group.export_to(tmp_path / "mask.tif")
+    wait_until(lambda: bool(exported), 100, "the exported file")
+    dock.learn_group.stop.click()
+    await_idle(dock)
+    found = tifffile.imread(tmp_path / "mask.tif")
+    assert found.shape == corrected.data.shape
+    assert (found > 0).all()
+
+
+def test_model_cannot_be_exchanged_while_it_learns(dock: UNetDock, corrected: Labels) -> None:
+    shown = start(dock)
+    wait_until(lambda: len(shown) > 1, 60, "some steps")
+    assert not dock.image_group.model.enabled
+    dock.learn_group.stop.click()
+    await_idle(dock)
+    assert dock.image_group.model.enabled
+
+
+def test_what_was_learnt_can_be_let_go_of(dock: UNetDock, corrected: Labels) -> None:
+    first = dock.session.model
+    assert first is not None
+    assert dock.image_group.back.isHidden()
+    start(dock, steps=3)
+    await_idle(dock)
+    assert not dock.image_group.back.isHidden()
+    dock.image_group.back.click()
+    wait_until(
+        lambda: dock.session.model is not None and dock.session.model.steps == first.steps,
+        20,
+        "the model as it was",
+    )
+    assert dock.image_group.back.isHidden()
