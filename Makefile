@@ -13,7 +13,7 @@ DATA ?=
 TESTS ?= tests
 PIP_INSTALL = -m pip install --disable-pip-version-check -q -c constraints.txt
 XVFB = $(if $(DISPLAY)$(WAYLAND_DISPLAY),,xvfb-run -a -s "-screen 0 1600x1100x24")
-CPU_TORCH = --index-url https://download.pytorch.org/whl/cpu --retries 0 --timeout 15
+CPU_TORCH = --index-url https://download.pytorch.org/whl/cpu --retries 2 --timeout 15
 
 .PHONY: demo test check package clean system
 .NOTPARALLEL:
@@ -27,7 +27,8 @@ define make_environment
 	$(PYTHON) -m venv $(1)
 	@if command -v nvidia-smi >/dev/null 2>&1; then $(1)/bin/python $(PIP_INSTALL) torch; \
 	else $(1)/bin/python $(PIP_INSTALL) $(CPU_TORCH) --no-deps torch 2>/dev/null \
-	|| $(1)/bin/python $(PIP_INSTALL) torch; fi
+	|| echo "The index of CPU builds gave no torch; taking the one of the package index." \
+	&& $(1)/bin/python $(PIP_INSTALL) torch; fi
 endef
 
 $(BIN)/.ready: setup.cfg constraints.txt | system

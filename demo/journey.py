@@ -22,11 +22,14 @@ import numpy as np
 import tifffile
 from napari._qt.dialogs.qt_notification import NapariQtNotification
 from napari.layers import Labels
+from napari.utils.notifications import notification_manager
 from napari.viewer import Viewer
 
 from demo.annotator import next_stroke
 from demo.mouse import paint_stroke, wait_until
 from napari_unet.core.metrics import class_scores
+from napari_unet.io.files import FileReadError
+from napari_unet.io.images import reader_for
 from napari_unet.plugin.contributions import DOCK, PLUGIN
 from napari_unet.plugin.dock import UNetDock
 from napari_unet.plugin.layers import show_section
@@ -49,6 +52,7 @@ class Journey:
         self.viewer.window.resize(1500, 1000)
         _, self.dock = self.viewer.window.add_plugin_dock_widget(PLUGIN, DOCK)
         self.summary: dict[str, Any] = {}
+        self._told = len(notification_manager.records)
 
     def screenshot(self, name: str) -> None:
         """Write a picture of the whole window."""
@@ -72,7 +76,12 @@ class Journey:
 
         def shown() -> bool:
             layer = dock.session.image_layer
-            if layer is None or dock.session.model is None or dock.predictor.busy:
+            if dock.predictor.busy or dock.session.model is None:
+                return False
+            told = [record.message for record in notification_manager.records]
+            if (layer is None or dock.session.statistics is None) and len(told) > self._told:
+                sys.exit(f"This cannot be segmented: {told[-1]}")
+            if layer is None:
                 return False
             index = tuple(int(n) for n in self.viewer.dims.current_step[: layer.ndim - 2])
             return dock.predictor.is_predicted(index)
@@ -182,8 +191,12 @@ def synthetic_journey(journey: Journey) -> None:
 
 def own_journey(journey: Journey, path: str) -> None:
     """Predict and export a stack that comes without true labels."""
+    try:
+        reader_for(path)
+    except FileReadError as error:
+        sys.exit(str(error))
     if not journey.viewer.open(path, plugin=PLUGIN):
-        sys.exit(f"napari could not open {path}.")
+        sys.exit(f"{path} could not be opened.")
     journey.fit()
     journey.await_view()
     journey.screenshot("1-before")

@@ -9,6 +9,11 @@ libxcb-randr.so.0:libxcb-randr0 libxcb-render-util.so.0:libxcb-render-util0
 libxcb-xinerama.so.0:libxcb-xinerama0 libxcb-shape.so.0:libxcb-shape0 libxcb-cursor.so.0:libxcb-cursor0
 libdbus-1.so.3:libdbus-1-3 libglib-2.0.so.0:libglib2.0-0 libfontconfig.so.1:libfontconfig1"
 
+python="${PYTHON:-python3}"
+if "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then :; else
+    echo "Python 3.11 or later is needed as $python; name another:  make PYTHON=python3.11 ..." >&2
+    exit 1
+fi
 [ "$(uname -s)" = Linux ] || exit 0
 there=$(PATH="$PATH:/sbin:/usr/sbin" ldconfig -p 2>/dev/null || true)
 missing=""
@@ -18,9 +23,11 @@ done
 if [ -z "${DISPLAY:-}${WAYLAND_DISPLAY:-}" ]; then
     command -v xvfb-run >/dev/null 2>&1 || missing="$missing xvfb xauth"
     # llvmpipe: OpenGL without a graphics card
-    find /usr/lib -name 'swrast_dri.so' 2>/dev/null | grep -q . || missing="$missing libgl1-mesa-dri"
+    find /usr/lib* -name 'swrast_dri.so' 2>/dev/null | grep -q . || missing="$missing libgl1-mesa-dri"
 fi
-"${PYTHON:-python3}" -c 'import ensurepip' 2>/dev/null || missing="$missing python3-venv"
+if "$python" -c 'import ensurepip' 2>/dev/null; then :; else
+    missing="$missing $("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"
+fi
 [ -n "$missing" ] || exit 0
 
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then

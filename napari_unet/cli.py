@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 import warnings
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from napari_unet.core.model import UNetModel
     from napari_unet.core.training import TrainingStep
 
+MOST_CLASSES = 64
+"""A mask with more different values than these holds something else."""
+
 DEFAULT_STEPS = 500
 """Training steps where neither --steps nor --minutes is given."""
 
@@ -46,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)  # noqa: T201
         return 130
-    except (ValueError, CommandError, MemoryError, ImportError) as error:
+    except (ValueError, CommandError, MemoryError, ImportError, OSError) as error:
         print(f"napari-unet: {error}", file=sys.stderr)  # noqa: T201
         return 1
     except Exception as error:
@@ -223,6 +227,8 @@ def _check_output(path: str) -> None:
     folder = Path(path).resolve().parent
     if not folder.is_dir():
         raise CommandError(f"Cannot write {path}: there is no folder {folder}.")
+    if not os.access(folder, os.W_OK):
+        raise CommandError(f"Cannot write {path}: the folder {folder} may not be written to.")
     if Path(path).is_dir():
         raise CommandError(f"Cannot write {path}: it is a folder.")
 
@@ -242,6 +248,12 @@ def _open(parsed: argparse.Namespace) -> None:
 
     if parsed.path:
         reader_for(parsed.path)
+    screens = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
+    if sys.platform == "linux" and not any(os.environ.get(name) for name in screens):
+        raise CommandError(
+            "There is no display to open a window on. Without one, use the other commands, or a "
+            "virtual display: xvfb-run -a napari-unet open ..."
+        )
     try:
         import napari
         from napari.qt import get_qapp
@@ -311,7 +323,10 @@ def _train(parsed: argparse.Namespace) -> int:
         )
     annotations = annotations_from_array(painted.data, model.classes)
     interrupted: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: interrupted.append(number))
+    before = {
+        number: signal.signal(number, lambda received, _: interrupted.append(received))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
     work = train(
         model,
         image,
@@ -330,10 +345,11 @@ def _train(parsed: argparse.Namespace) -> int:
             trained = finish(work, show)
         save_model(parsed.output, trained, half=parsed.half)
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     if interrupted:
         print(f"Stopped early; what was learnt is in {parsed.output}.", file=sys.stderr)  # noqa: T201
-        return 130
+        return 128 + interrupted[0]
     return 0
 
 
@@ -366,12 +382,25 @@ def _evaluate(parsed: argparse.Namespace) -> None:
             raise CommandError(f"{path} is no mask: it must hold whole numbers from 0 to 255.")
         masks.append(mask.astype(np.uint8))
     predicted, truth = masks
-    binary = all(set(np.unique(mask)) <= {0, 255} for mask in masks)
+    values = [set(np.unique(mask)) for mask in masks]
+    for path, found in zip((parsed.prediction, parsed.truth), values, strict=True):
+        if len(found) > MOST_CLASSES:
+            raise CommandError(
+                f"{path} holds {len(found)} different values; this is a grey image or holds "
+                "objects rather than classes."
+            )
+    of_one_class = [found <= {0, 255} and 255 in found for found in values]
+    binary = all(found <= {0, 255} for found in values) or all(f <= {0, 1} for f in values)
+    if any(of_one_class) and not binary:
+        raise CommandError(
+            "One of the masks holds 0 and 255 (one class), the other classes 1, 2, ...; compare "
+            "masks of the same kind. predict --class NAME makes one of 0 and 255."
+        )
     if binary:  # 0 is what the class is not, rather than what nobody annotated
         predicted, truth = (np.where(mask > 0, 2, 1).astype(np.uint8) for mask in masks)
     scores = class_scores(predicted, truth)
     if binary:
-        scores = {255: scores[2]} if 2 in scores else {}
+        scores = {max(*values[0], *values[1], 1): scores[2]} if 2 in scores else {}
     if parsed.json:
         _say(json.dumps({"classes": {str(n): s.to_dict() for n, s in scores.items()}}))
         return

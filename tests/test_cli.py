@@ -601,3 +601,39 @@ def test_a_program_that_failed_ends_with_another_status_and_one_line(folder):
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr == "napari-unet: There is no file gone.tif.\n"
+
+
+def test_masks_of_different_kinds_are_not_compared(tmp_path, capsys):
+    tifffile.imwrite(tmp_path / "one.tif", np.array([[0, 255], [255, 0]], np.uint8))
+    tifffile.imwrite(tmp_path / "classes.tif", np.array([[1, 2], [2, 3]], np.uint8))
+    assert main(["evaluate", str(tmp_path / "one.tif"), str(tmp_path / "classes.tif")]) == 1
+    assert "masks of the same kind" in capsys.readouterr().err
+
+
+def test_a_grey_image_is_not_taken_for_a_mask(tmp_path, capsys):
+    grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    tifffile.imwrite(tmp_path / "grey.tif", grey)
+    tifffile.imwrite(tmp_path / "truth.tif", np.ones((16, 16), np.uint8))
+    assert main(["evaluate", str(tmp_path / "grey.tif"), str(tmp_path / "truth.tif")]) == 1
+    assert "256 different values" in capsys.readouterr().err
+
+
+def test_masks_of_zero_and_one_are_of_one_class(tmp_path, capsys):
+    tifffile.imwrite(tmp_path / "found.tif", np.ones((2, 2), np.uint8))
+    tifffile.imwrite(tmp_path / "truth.tif", np.array([[0, 0], [1, 1]], np.uint8))
+    files = [str(tmp_path / "found.tif"), str(tmp_path / "truth.tif")]
+    assert main(["evaluate", *files, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["classes"]["1"]["precision"] == 0.5
+
+
+def test_a_name_that_is_too_long_for_a_file_gets_a_message(capsys):
+    assert main(["info", "a" * 300 + ".tif"]) == 1
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_opening_without_a_display_gets_a_message(tmp_path, capsys, monkeypatch):
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("sys.platform", "linux")
+    assert main(["open"]) == 1
+    assert "no display" in capsys.readouterr().err

@@ -91,19 +91,25 @@ class Annotations:
 
     classes: ClassTable
     sections: Mapping[SectionIndex, npt.NDArray[np.uint8]] = field(default_factory=dict)
+    _counts: dict[SectionIndex, npt.NDArray[np.int64]] = field(default_factory=dict, repr=False)
+    # counted once per section, since only one of many changes with a stroke
 
     def with_sections(
         self, changed: Mapping[SectionIndex, npt.NDArray[np.uint8]], classes: ClassTable
     ) -> Annotations:
         """Return annotations in which some sections were painted anew; empty ones are dropped."""
         merged = {**self.sections, **changed}
-        return Annotations(classes, {k: v for k, v in merged.items() if v.any()})
+        sections = {k: v for k, v in merged.items() if k not in changed or v.any()}
+        known = {k: n for k, n in self._counts.items() if k in sections and k not in changed}
+        return Annotations(classes, sections, known)
 
     def counts(self) -> npt.NDArray[np.int64]:
         """Return how many pixels each class has, shape (classes,); background comes first."""
         total = np.zeros(256, np.int64)
-        for section in self.sections.values():
-            total += np.bincount(section.ravel(), minlength=256)
+        for index, section in self.sections.items():
+            if index not in self._counts:
+                self._counts[index] = np.bincount(section.ravel(), minlength=256)
+            total += self._counts[index]
         return total[1 : len(self.classes) + 1]
 
 

@@ -193,7 +193,10 @@ class TrainingConfig(Config):
     border_sigma: float = option(
         5.0, "How far the border weight reaches, in pixels (paper: 5).", minimum=0.1
     )
-    border_class: str = option("membrane", "The class that lies between the cells.")
+    border_class: str = option(
+        "membrane",
+        "The class that lies between the cells; where there is none of this name, the background.",
+    )
     memory: float = option(
         1.0,
         "How strongly pixels that nobody painted are held to what the network was sure of when "

@@ -49,6 +49,14 @@ def computing(device: torch.device, precision: str = "auto") -> AbstractContextM
     return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Tell whether PyTorch ran out of memory; only CUDA has an error of its own for that."""
+    said = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or any(
+        sign in said for sign in ("DefaultCPUAllocator", "not enough memory", "out of memory")
+    )
+
+
 def describe(device: torch.device) -> str:
     """Return what a person calls this device, such as ``CPU (bfloat16)``."""
     if device.type == "cuda":

@@ -15,7 +15,7 @@ SectionIndex = tuple[int, ...]
 PIXEL = "pixel"
 """Unit of an axis whose spacing is not known."""
 
-_LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
+_LUMINANCE = (0.2126, 0.7152, 0.0722)
 """Weights of red, green and blue (ITU-R BT.709)."""
 
 
@@ -130,10 +130,10 @@ def as_grey(image: ImageArray, channel: int | None = None) -> ImageArray:
     """
     if "S" in image.axes:
         axis = image.axes.index("S")
-        samples = np.moveaxis(np.asarray(image.data), axis, -1)
-        weights = _LUMINANCE if samples.shape[-1] >= 3 else np.ones(1)
-        grey = samples[..., : len(weights)].astype(np.float32) @ weights.astype(np.float32)
-        image = _without_axis(image, axis, grey)
+        if axis == len(image.axes) - 1:
+            image = _without_axis(image, axis, Luminance(image.data))
+        else:
+            image = _without_axis(image, axis, Luminance(np.moveaxis(image.data, axis, -1))[...])
     if "C" in image.axes:
         axis = image.axes.index("C")
         count = image.shape[axis]
@@ -144,17 +144,53 @@ def as_grey(image: ImageArray, channel: int | None = None) -> ImageArray:
                 f"{image.name!r} has {count} channels; the network takes one. Choose a channel "
                 f"from 0 to {count - 1}."
             )
-        if not 0 <= channel < count:
+        if channel is not None and not 0 <= channel < count:
             raise ValueError(
                 f"{image.name!r} has no channel {channel}; its channels are 0 to {count - 1}."
             )
         chosen = (slice(None),) * axis + (channel,)
         image = _without_axis(image, axis, image.data[chosen])
+    elif channel:
+        raise ValueError(f"{image.name!r} has no channels, so there is no channel {channel}.")
     if not image.axes.endswith("YX"):
         raise ValueError(
             f"The axes {image.axes!r} of {image.name!r} must end with Y, X; transpose the image."
         )
     return image
+
+
+class Luminance:
+    """The grey values of an array of colours (..., samples), made where they are looked at.
+
+    Parameters
+    ----------
+    colours
+        Array whose last axis holds red, green and blue, maybe followed by opacity, or grey.
+    """
+
+    def __init__(self, colours: Any) -> None:
+        self._colours = colours
+        self.shape = tuple(int(n) for n in colours.shape[:-1])
+        self.ndim = len(self.shape)
+        self.dtype = np.dtype(np.float32)
+
+    def __getitem__(self, key: Any) -> npt.NDArray[np.float32]:
+        keys = key if isinstance(key, tuple) else (key,)
+        if Ellipsis in keys:
+            place = keys.index(Ellipsis)
+            missing = self.ndim - (len(keys) - 1)
+            keys = (*keys[:place], *(slice(None),) * missing, *keys[place + 1 :])
+        samples = np.asarray(self._colours[keys]).astype(np.float32)
+        if samples.shape[-1] < 3:
+            return samples[..., 0]
+        # Term by term: a matrix product would round differently for parts of the image.
+        red, green, blue = (samples[..., i] * np.float32(w) for i, w in enumerate(_LUMINANCE))
+        grey: npt.NDArray[np.float32] = red + green + blue
+        return grey
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        grey = self[...]
+        return grey if dtype is None else grey.astype(dtype)
 
 
 def _without_axis(image: ImageArray, axis: int, data: Any) -> ImageArray:
@@ -176,7 +212,10 @@ class GreyStatistics:
 
     def normalise(self, grey: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Return grey values as float32 with mean 0 and deviation 1; missing ones become 0."""
-        values = (grey.astype(np.float32) - np.float32(self.mean)) / np.float32(self.deviation)
+        # Large numbers far from 0 lose their differences in float32.
+        precise = np.dtype(np.float32 if np.dtype(grey.dtype).itemsize <= 2 else np.float64)
+        centred = (grey.astype(precise) - self.mean) / self.deviation
+        values: npt.NDArray[np.float32] = centred.astype(np.float32)
         np.nan_to_num(values, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
         return values
 

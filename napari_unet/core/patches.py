@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from napari_unet.core.annotations import Annotations, class_number
+from napari_unet.core.annotations import BACKGROUND, Annotations, class_number
 from napari_unet.core.augmentation import augment, reach
 from napari_unet.core.config import NetworkConfig, TrainingConfig
 from napari_unet.core.image import GreyStatistics, ImageArray, SectionIndex
@@ -86,6 +87,12 @@ class PatchSampler:
             else self._look_at(painted, annotations)
             for index, painted in annotations.sections.items()
         }
+        if self._config.border_weight and all(s.border is None for s in self._sections.values()):
+            warnings.warn(
+                "No section is annotated completely, so there are no border weights: the "
+                "distances to all cells must be known.",
+                stacklevel=2,
+            )
         counts = sum((s.counts for s in self._sections.values()), np.zeros(256, np.int64))
         self._painted_classes = [n for n in range(1, 256) if counts[n]]
         weights = np.zeros(256, np.float32)
@@ -108,11 +115,14 @@ class PatchSampler:
         self, painted: npt.NDArray[np.uint8], annotations: Annotations
     ) -> npt.NDArray[np.float32] | None:
         """The border weights of a section; they need to know every border, so all of it."""
-        names = [c.name for c in annotations.classes]
-        name = self._config.border_class
-        if not self._config.border_weight or name not in names or not painted.all():
+        if not self._config.border_weight or not painted.all():
             return None
-        cells = cells_between(painted, class_number(annotations.classes, name))
+        names = [c.name for c in annotations.classes]
+        # As in the paper, cells lie in a background, unless a class of its own parts them.
+        border = BACKGROUND
+        if self._config.border_class in names:
+            border = class_number(annotations.classes, self._config.border_class)
+        cells = cells_between(painted, border)
         return border_weights(cells, self._config.border_weight, self._config.border_sigma)
 
     def draw(self, count: int) -> Batch:

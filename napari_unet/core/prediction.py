@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from napari_unet.core.config import PredictionConfig
-from napari_unet.core.devices import choose_device, computing
+from napari_unet.core.devices import choose_device, computing, is_out_of_memory
 from napari_unet.core.image import GreyStatistics, ImageArray, SectionIndex, grey_statistics
 from napari_unet.core.model import UNetModel, check_takes_grey
 from napari_unet.core.network import UNet, context, smallest_input
@@ -123,7 +123,9 @@ def predict(
                 probabilities = _tile_probabilities(
                     network, section, tile, statistics, target, config.precision
                 )
-            except torch.OutOfMemoryError as error:
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
                 refused = refused or min(tile_size, max(height, width))
                 tile_size = _smaller_tile(min(tile_size, max(height, width)), error)
                 tiles = plan_tiles(height, width, tile_size, multiple)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from napari_unet import __version__
 from napari_unet.core.annotations import Annotations, ClassTable
 from napari_unet.core.config import TrainingConfig
-from napari_unet.core.devices import choose_device, computing
+from napari_unet.core.devices import choose_device, computing, is_out_of_memory
 from napari_unet.core.image import GreyStatistics, ImageArray
 from napari_unet.core.losses import memory_loss, painted_loss
 from napari_unet.core.model import UNetModel, check_takes_grey
@@ -135,7 +135,9 @@ def train(
         if reason is None:
             try:
                 loss = learner.learn(sampler.draw(batch_size), progress)
-            except torch.OutOfMemoryError as error:
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
                 batch_size = _less_work(sampler, batch_size, error)
                 learner.optimiser.zero_grad(set_to_none=True)
                 if target.type == "cuda":

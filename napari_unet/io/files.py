@@ -8,6 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+# It can only be read by setting it, which is no business of a thread later on.
+_UMASK = os.umask(0)
+os.umask(_UMASK)
+
 
 class FileReadError(Exception):
     """A file that cannot be read; the message says which, why and what to do."""
@@ -38,9 +42,9 @@ def replacing(path: Path) -> Iterator[Path]:
             prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent
         )
         temporary = Path(name)
-        # Made for the owner alone; the finished file gets what a new file would get here.
-        os.fchmod(handle, 0o666 & ~_umask())
         os.close(handle)
+        # Made for the owner alone; the finished file gets what a new file would get here.
+        temporary.chmod(0o666 & ~_UMASK)
         yield temporary
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())
@@ -51,9 +55,3 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current

@@ -133,7 +133,7 @@ def _rebuild(path: Path, header: dict[str, Any], state: dict[str, torch.Tensor])
             steps=int(header["steps"]),
             history=tuple(header["history"]),
         )
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise FileReadError(f"The weights in {path} do not fit its header ({error}).") from error
 
 

@@ -7,6 +7,7 @@ import sys
 import zlib
 from pathlib import Path
 from typing import Any
+from xml.etree.ElementTree import ParseError
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +38,9 @@ _BAD_FILE = (
     EOFError,
     RuntimeError,
     struct.error,
+    AttributeError,
+    OverflowError,
+    ParseError,
     zlib.error,
 )
 """What tifffile and the decoders below it raise on damaged files."""

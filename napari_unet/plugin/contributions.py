@@ -13,6 +13,7 @@ from napari_unet.core.image import ImageArray
 from napari_unet.io.files import FileReadError, FileWriteError
 from napari_unet.io.images import READERS, read_image, write_image
 from napari_unet.io.units import standard_unit
+from napari_unet.plugin.jobs import awaited
 from napari_unet.plugin.layers import class_colours, layer_arguments
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def synthetic_sample() -> list[LayerData]:
     """Return the synthetic stack and its true labels, hidden at first."""
     from napari_unet.core.synthetic import CLASSES, PIXEL_SIZE, SECTION_THICKNESS, synthetic_stack
 
-    grey, labels = synthetic_stack()
+    grey, labels = awaited("Make the synthetic stack", synthetic_stack)
     arguments = {
         "scale": (SECTION_THICKNESS, PIXEL_SIZE, PIXEL_SIZE),
         "units": ("nm",) * 3,
@@ -122,11 +123,10 @@ def isbi_sample() -> list[LayerData]:
     """
     from napari_unet.io.samples import ISBI_CLASSES, isbi2012
 
-    try:
-        image, labels = isbi2012()
-    except FileReadError as error:
-        show_error(str(error))
+    found = awaited("Download ISBI 2012", isbi2012)
+    if found is None:
         return []
+    image, labels = found
     arguments = layer_arguments(image)
     truth = {
         **arguments,

@@ -44,7 +44,7 @@ class UNetDock(QScrollArea):
         self.predictor = Predictor(viewer, self.session, self)
         self.watcher = StrokeWatcher(viewer, self.session, self)
         self.trainer = Trainer(self.session, self)
-        self.exporter = Exporter(self.session, self.predictor, self)
+        self.exporter = Exporter(self.session, self.keeper, self.predictor, self)
         self.image_group = ImageGroup(viewer, self.session, self.keeper)
         self.predict_group = PredictGroup(self.session, self.keeper, self.predictor)
         self.correct_group = CorrectGroup(viewer, self.session, self.keeper)

@@ -12,6 +12,7 @@ from napari_unet.core.prediction import TileDone, gather, only_class, predict
 from napari_unet.io.images import write_image, writer_for
 from napari_unet.io.models import save_model
 from napari_unet.plugin.jobs import Job, Work, call
+from napari_unet.plugin.opening import LayerKeeper
 from napari_unet.plugin.predicting import Predictor
 from napari_unet.plugin.session import Session
 
@@ -30,14 +31,20 @@ class Exporter(QObject):
     changed = Signal()
 
     def __init__(
-        self, session: Session, predictor: Predictor, parent: QObject | None = None
+        self,
+        session: Session,
+        keeper: LayerKeeper,
+        predictor: Predictor,
+        parent: QObject | None = None,
     ) -> None:
         super().__init__(parent)
+        self._keeper = keeper
         self._session = session
         self._predictor = predictor
         self._job: Job | None = None
         self._waiting: Callable[[], None] | None = None
         predictor.stack_finished.connect(self._on_stack_finished)
+        session.events.image.connect(self._forget)
 
     @property
     def busy(self) -> bool:
@@ -58,22 +65,39 @@ class Exporter(QObject):
         Raises
         ------
         ValueError
-            If no format has this suffix.
+            If no format has this suffix, the network does not know the class, or there is
+            nothing to export.
         """
         session = self._session
         if session.image is None or session.model is None or self.busy:
             return
+        if class_number > len(session.model.classes):
+            raise ValueError(
+                f"The network does not know the class "
+                f"{session.classes[class_number - 1].name!r} yet. Paint it and learn first."
+            )
         if kind == MODEL:
-            model = session.model
+            model = session.model.with_classes(session.classes)
             self._start(path, call(lambda: save_model(path, model)))
             return
         writer_for(path)
         if kind == PROBABILITIES:
             self._export_prediction(path, class_number, probabilities=True)
         else:
+            self._keeper.mask()
             self._waiting = lambda: self._export_mask(path, class_number)
             self.changed.emit()
-            self._predictor.predict_stack()
+            if not self._predictor.predict_stack():
+                self._waiting = None
+                self.changed.emit()
+                raise ValueError(
+                    "Nothing can be exported yet: the image has no mask. Predict a section first."
+                )
+
+    def _forget(self) -> None:
+        """Let go of an export that waited for another image's prediction."""
+        self._waiting = None
+        self.changed.emit()
 
     def _on_stack_finished(self, complete: bool) -> None:
         waiting, self._waiting = self._waiting, None

@@ -39,6 +39,7 @@ class ImageGroup(QGroupBox):
         self._keeper = keeper
         self._opened: dict[str, Path] = {}
         self._shown: Image | None = None
+        self._loading: Job | None = None
         self._name = DEFAULT_MODEL
         self._steps_when_loaded = 0
         self.image = ComboBox(
@@ -144,8 +145,13 @@ class ImageGroup(QGroupBox):
         self.back.setEnabled(state == IDLE)
 
     def _model_names(self, _: object = None) -> list[str]:
-        learnt = sorted(learnt_models_folder().glob("*.safetensors"), reverse=True)
-        learnt.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+        learnt = [
+            path
+            for path in learnt_models_folder().glob("*.safetensors")
+            if not path.name.startswith(".")  # one that is being written
+        ]
+        # Names end with the moment at which learning began.
+        learnt.sort(key=lambda path: path.stem[-len("20000101-000000") :], reverse=True)
         self._learnt = {f"learnt: {path.stem}": path for path in learnt[:NEWEST_LEARNT]}
         return [*(m.name for m in bundled_models()), *self._learnt, *self._opened, FROM_FILE]
 
@@ -172,16 +178,20 @@ class ImageGroup(QGroupBox):
 
     def _load(self, name: str) -> None:
         job = Job(f"Load {Path(name).name}", call(partial(find_model, name)), parent=self)
-        job.returned.connect(self._adopt)
+        self._loading = job  # only the latest wish counts
+        job.returned.connect(partial(self._adopt, job, self.model.value))
         job.failed.connect(lambda _: self._show_model_name())
         job.start()
 
-    def _adopt(self, model: UNetModel) -> None:
+    def _adopt(self, job: Job, name: str, model: UNetModel) -> None:
+        if job is not self._loading:
+            return
         before = self._steps_when_loaded
         self._steps_when_loaded = model.steps
         try:
-            self._session.adopt_model(model)
-            self._name = self.model.value
+            again = name == self._name and self._session.model is not None
+            self._session.adopt_model(model, keep_names=again)
+            self._name = name
         except ValueError as error:
             self._steps_when_loaded = before
             show_error(str(error))

@@ -11,7 +11,7 @@ from typing import Any
 
 from napari.qt.threading import create_worker
 from napari.utils.notifications import notification_manager, show_error
-from qtpy.QtCore import QObject, Qt, Signal
+from qtpy.QtCore import QEventLoop, QObject, Qt, Signal
 
 from napari_unet.io.files import FileReadError, FileWriteError
 
@@ -142,6 +142,21 @@ class Job(QObject):
     def _on_finished(self) -> None:
         self.finished.emit()
         self.deleteLater()
+
+
+def awaited(title: str, function: Callable[[], Any]) -> Any:
+    """Return what a function returns, computed in a thread while the window goes on living.
+
+    Where an error has a message for people, it is shown and the result is None.
+    """
+    results: list[Any] = []
+    loop = QEventLoop()
+    job = Job(title, call(function))
+    job.returned.connect(results.append)
+    job.finished.connect(loop.quit)
+    job.start()
+    loop.exec_()
+    return results[0] if results else None
 
 
 def call(function: Callable[[], Any]) -> Callable[[Callable[[], bool]], Work]:

@@ -120,8 +120,8 @@ def class_colours(classes: ClassTable, *, background: bool) -> DirectLabelColorm
 def find_layer(viewer: Viewer, kind: str, image_layer: Image) -> Labels | None:
     """Return the mask or the corrections of an image.
 
-    A labels layer of that name and shape which belongs to no image yet, such as one that was
-    opened from a file, counts as this image's.
+    Corrections of that shape which belong to no image yet, such as those that were opened from
+    a file, count as this image's.
     """
     shape = spatial_shape(image_layer)
     named = None
@@ -131,7 +131,8 @@ def find_layer(viewer: Viewer, kind: str, image_layer: Image) -> Labels | None:
         owner = layer.metadata.get(OWNER)
         if owner == (kind, image_layer.unique_id):
             return layer
-        if owner is None and layer.name == kind and tuple(layer.data.shape) == shape:
+        # Somebody's "mask" would be written over; corrections are only added to.
+        if owner is None and kind == layer.name == CORRECTIONS and layer.data.shape == shape:
             named = layer
     if named is not None:
         named.metadata[OWNER] = (kind, image_layer.unique_id)

@@ -44,6 +44,8 @@ class LearnGroup(QGroupBox):
         super().__init__("Learn", parent)
         self._session = session
         self._trainer = trainer
+        self._minutes = 0.0
+        self._failure = ""
         self.start = QPushButton("Start")
         self.start.setToolTip(
             "Fine-tune the network on what is painted, in the background; go on painting meanwhile"
@@ -77,6 +79,7 @@ class LearnGroup(QGroupBox):
         self.stop.clicked.connect(trainer.stop)
         trainer.stepped.connect(self._show_step)
         trainer.state_changed.connect(self._show_state)
+        trainer.failed.connect(self._show_failure)
         session.events.image.connect(self._enable)
         session.events.model.connect(self._enable)
         self._enable()
@@ -93,7 +96,9 @@ class LearnGroup(QGroupBox):
             show_error(str(error))
             return
         if self._trainer.start(config):
+            self._minutes = config.minutes
             self.curve.clear()
+            self._failure = ""
             self.status.setText("Getting ready …")
 
     def _on_pause(self) -> None:
@@ -113,20 +118,24 @@ class LearnGroup(QGroupBox):
         )
 
     def _time(self, step: TrainingStep) -> str:
-        minutes = self.config().minutes
         left = []
         if step.steps:
             left.append(step.seconds / max(step.step, 1) * (step.steps - step.step))
-        if minutes:
-            left.append(60 * minutes - step.seconds)
+        if self._minutes:
+            left.append(60 * self._minutes - step.seconds)
         if left:
             return f"{_clock(min(left))} left"
         return f"{_clock(step.seconds)}, until you stop it"
+
+    def _show_failure(self, message: str) -> None:
+        self._failure = f"Stopped: {message}"
 
     def _show_state(self, state: str) -> None:
         self.pause.setText("Resume" if state == PAUSED else "Pause")
         if state == STOPPING:
             self.status.setText("Stopping …")
+        elif state == IDLE and self._failure:
+            self.status.setText(self._failure)
         elif state == IDLE and self.curve.count:
             history = self._session.model.history if self._session.model else ()
             steps = history[-1]["steps"] if history else 0

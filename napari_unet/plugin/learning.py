@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,6 +32,8 @@ class Trainer(QObject):
     stepped = Signal(object)
     """A `TrainingStep`; not every one where they come quickly."""
     state_changed = Signal(str)
+    failed = Signal(str)
+    """The training ended with this message, and nothing new was learnt since the last weights."""
 
     def __init__(self, session: Session, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -74,6 +77,7 @@ class Trainer(QObject):
         )
         self._job.yielded.connect(self._on_step)
         self._job.returned.connect(self._on_returned)
+        self._job.failed.connect(self.failed)
         self._job.finished.connect(self._on_finished)
         self._job.paused.connect(lambda: self._set_state(PAUSED))
         self._job.resumed.connect(lambda: self._set_state(RUNNING))
@@ -109,7 +113,7 @@ class Trainer(QObject):
         self.state = IDLE
 
     def _on_annotations(self, annotations: Annotations) -> None:
-        if self._job is not None:
+        if self._job is not None and not self._job.stopping:
             self._job.send(annotations)
 
     def _on_step(self, step: TrainingStep) -> None:
@@ -148,7 +152,7 @@ def kept_safe(training: Work, path: Path) -> Work:
     A crash or a window closed in the middle then costs at most what was learnt since the last
     weights were handed out. A disk that is full does not end the training.
     """
-    news = None
+    news, told = None, False
     while True:
         try:
             step = training.send(news)
@@ -156,16 +160,25 @@ def kept_safe(training: Work, path: Path) -> Work:
             _save(path, end.value)
             return end.value
         if step.model is not None:
-            _save(path, step.model)
+            problem = _save(path, step.model)
+            if problem and not told:
+                told = True
+                warnings.warn(
+                    f"What is learnt cannot be kept on disk ({problem}) Export the model when "
+                    "you stop.",
+                    stacklevel=1,
+                )
         news = yield step
 
 
-def _save(path: Path, model: UNetModel) -> None:
+def _save(path: Path, model: UNetModel) -> str:
+    """Write the model; return what went wrong, if anything."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_model(path, model, half=True)
-    except (OSError, FileWriteError):
-        return  # the model is in memory still, and can be exported elsewhere
+    except (OSError, FileWriteError) as error:
+        return str(error)
+    return ""
 
 
 def _autosave_path(image: ImageArray) -> Path:

@@ -6,17 +6,20 @@ from typing import Any
 
 import numpy as np
 from napari.layers import Image, Labels
-from napari.utils.notifications import show_warning
+from napari.utils.notifications import show_error, show_warning
 from napari.viewer import Viewer
 from qtpy.QtCore import QObject, QTimer
 
 from napari_unet.plugin.layers import (
     CORRECTIONS,
     MASK,
+    OWNER,
     class_colours,
     find_layer,
     image_from_layer,
+    like,
     new_layer,
+    spatial_shape,
 )
 from napari_unet.plugin.session import Session
 
@@ -28,12 +31,16 @@ class LayerKeeper(QObject):
         super().__init__(parent)
         self._viewer = viewer
         self._session = session
+        self._followed: Image | None = None
         viewer.layers.events.removed.connect(self._on_removed)
+        viewer.layers.events.inserted.connect(self._on_inserted)
         session.events.classes.connect(self._recolour)
 
     def let_go(self) -> None:
         """Stop following the viewer."""
         self._viewer.layers.events.removed.disconnect(self._on_removed)
+        self._viewer.layers.events.inserted.disconnect(self._on_inserted)
+        self._follow(None)
 
     def choose(self, layer: Image | None) -> None:
         """Work on this image layer from now on.
@@ -46,14 +53,58 @@ class LayerKeeper(QObject):
         session = self._session
         if layer is session.image_layer and session.image is not None:
             return
+        session.image_layer = layer  # first of all: training stops before its paint is gone
         session.image = session.mask = session.corrections = None
-        session.image_layer = layer
+        self._follow(layer)
         if layer is None:
             return
         image = image_from_layer(layer)
         session.mask = self._layer(MASK)
         session.corrections = self._layer(CORRECTIONS)
         session.image = image
+
+    def _follow(self, layer: Image | None) -> None:
+        """Notice when the layer gets other data or lies elsewhere."""
+        for followed, join in ((self._followed, False), (layer, True)):
+            if followed is None:
+                continue
+            events = [followed.events.data]
+            events += [getattr(followed.events, name) for name in like(followed)]
+            for event in events:
+                (event.connect if join else event.disconnect)(self._on_layer_changed)
+        self._followed = layer
+
+    def _on_layer_changed(self, event: Any) -> None:
+        session, layer = self._session, self._followed
+        if layer is None or session.image is None:
+            return
+        if event.type == "data":
+            session.image = None
+            try:
+                self.choose(layer)
+            except ValueError as error:
+                show_error(str(error))
+            return
+        for other in (session.mask, session.corrections):
+            if other is not None:
+                setattr(other, event.type, getattr(layer, event.type))
+        if event.type in ("scale", "units"):
+            session.image = image_from_layer(layer)
+
+    def _on_inserted(self, event: Any) -> None:
+        """Take up corrections that are opened from a file when there is no paint yet."""
+        session, layer = self._session, event.value
+        if session.image_layer is None or not isinstance(layer, Labels):
+            return
+        opened = layer.name.split(" [")[0] == CORRECTIONS and OWNER not in layer.metadata
+        fits = tuple(layer.data.shape) == spatial_shape(session.image_layer)
+        if not (opened and fits) or session.annotations.sections:
+            return
+        empty, session.corrections = session.corrections, None
+        if empty is not None:
+            self._viewer.layers.remove(empty)
+        layer.name = CORRECTIONS
+        session.corrections = self._layer(CORRECTIONS)
 
     def corrections(self) -> Labels | None:
         """Return the layer to paint on; it is made anew if it was removed."""
@@ -74,7 +125,7 @@ class LayerKeeper(QObject):
         image_layer = session.image_layer
         assert image_layer is not None
         layer = find_layer(self._viewer, kind, image_layer)
-        if layer is not None and np.dtype(layer.data.dtype) != np.uint8:
+        if layer is not None and not _paintable(layer.data):
             layer.data = self._as_classes(layer)
         if layer is None:
             layer = new_layer(self._viewer, kind, image_layer, session.classes)
@@ -84,12 +135,12 @@ class LayerKeeper(QObject):
         return layer
 
     def _as_classes(self, layer: Labels) -> Any:
-        if int(np.asarray(layer.data).max()) > 255:
+        if np.asarray(layer.data).max() > 255:
             raise ValueError(
                 f"The layer {layer.name!r} holds numbers above 255, so these are objects and not "
                 "classes. Rename the layer, or remove it."
             )
-        return np.asarray(layer.data).astype(np.uint8)
+        return np.array(layer.data, dtype=np.uint8)
 
     def _recolour(self) -> None:
         session = self._session
@@ -116,3 +167,8 @@ class LayerKeeper(QObject):
                 "The corrections layer was removed. Its strokes are not learnt from any more; "
                 "choose a class to begin anew."
             )
+
+
+def _paintable(data: Any) -> bool:
+    """Tell whether an array can be painted on as it is; one on disk may be read-only."""
+    return isinstance(data, np.ndarray) and data.dtype == np.uint8 and data.flags.writeable

@@ -11,7 +11,7 @@ from napari.layers import Labels
 from napari.viewer import Viewer
 from qtpy.QtCore import QObject, QTimer
 
-from napari_unet.core.annotations import Annotations, annotations_from_array
+from napari_unet.core.annotations import Annotations, annotations_from_array, extended
 from napari_unet.core.image import SectionIndex
 from napari_unet.plugin.jobs import Job, call
 from napari_unet.plugin.layers import section_in_view
@@ -36,6 +36,7 @@ class StrokeWatcher(QObject):
         self._session = session
         self._layer: Labels | None = None
         self._touched: set[SectionIndex] = set()
+        self._held_paint: set[SectionIndex] = set()
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(SETTLE_MILLISECONDS)
@@ -57,6 +58,7 @@ class StrokeWatcher(QObject):
         self._unwatch()
         self._layer = layer
         self._touched.clear()
+        self._held_paint.clear()
         self._session.annotations = Annotations(self._session.classes)
         if layer is not None:
             for event in (layer.events.paint, layer.events.set_data):
@@ -70,7 +72,9 @@ class StrokeWatcher(QObject):
         if layer is None:
             return
         self._touched.add(section_in_view(self._viewer, layer))
-        if layer.n_edit_dimensions > 2:
+        in_view = tuple(self._viewer.dims.order[-2:])
+        rolled = in_view != (self._viewer.dims.ndim - 2, self._viewer.dims.ndim - 1)
+        if layer.n_edit_dimensions > 2 or rolled:
             self._scan()
         self._timer.start()
 
@@ -109,11 +113,17 @@ class StrokeWatcher(QObject):
             return
         known = session.annotations
         changed: dict[SectionIndex, npt.NDArray[np.uint8]] = {}
-        for index in self._touched | set(known.sections):
+        # Redo can bring paint back to a section from which undo took all of it.
+        self._held_paint |= set(known.sections)
+        for index in self._touched | self._held_paint:
             now = np.asarray(layer.data[index])
             if not _same(now, index, known.sections):
                 changed[index] = now.astype(np.uint8)  # a copy
         self._touched = {section_in_view(self._viewer, layer)}
+        highest = max((int(section.max()) for section in changed.values()), default=0)
+        if highest > len(session.classes):  # painted with a label that napari offered
+            session.classes = extended(session.classes, highest)
+            known = session.annotations
         if changed:
             session.annotations = known.with_sections(changed, session.classes)
 

@@ -50,6 +50,7 @@ class Predictor(QObject):
         self._refresh.timeout.connect(self._show_mask)
         viewer.dims.events.point.connect(self._throttle_start)
         session.events.image.connect(self._on_image)
+        session.events.mask.connect(self._on_mask)
         session.events.model.connect(self._throttle_start)
         session.events.statistics.connect(self._throttle_start)
 
@@ -71,24 +72,33 @@ class Predictor(QObject):
         else:
             self._want_view()
 
-    def predict_stack(self) -> None:
-        """Predict what the current model has not predicted yet, nearest sections first."""
+    def predict_stack(self) -> bool:
+        """Predict what the current model has not predicted yet, nearest sections first.
+
+        Returns
+        -------
+        bool
+            Whether `stack_finished` will tell of the end; not so if nothing can be predicted.
+        """
         session, index = self._session, self._index()
-        if session.image is None or session.model is None or index is None or self._stack:
-            return
-        if session.statistics is None:
+        if session.image is None or session.model is None or index is None:
+            return False
+        if session.statistics is None or session.mask is None:
             self._look_at_image()
-            return
+            return False
+        if self._stack is not None:
+            return True
         missing = self.missing_sections()
         if not missing:
             self.stack_finished.emit(True)
-            return
+            return True
         self._stack_model = session.model
         self._stack = self._start(nearest_first(missing, index), "Predict the stack")
         self._stack.returned.connect(self._on_stack_returned)
         self._stack.failed.connect(lambda _: self.stack_finished.emit(False))
         self._stack.finished.connect(self._on_stack_finished)
         self.changed.emit()
+        return True
 
     def stop(self) -> None:
         """Stop what is being predicted; finished tiles stay."""
@@ -160,6 +170,10 @@ class Predictor(QObject):
 
     # --- the image -----------------------------------------------------------------------
 
+    def _on_mask(self) -> None:
+        """Another layer holds nothing of what was predicted."""
+        self._predicted.clear()
+
     def _on_image(self) -> None:
         self.stop()
         self._predicted.clear()
@@ -196,6 +210,7 @@ class Predictor(QObject):
     def _start(self, sections: list[SectionIndex], title: str) -> Job:
         session = self._session
         model, image, mask = session.model, session.image, session.mask
+        statistics, device = session.statistics, session.device
         assert model is not None
         assert image is not None
 
@@ -204,8 +219,8 @@ class Predictor(QObject):
                 model,
                 image,
                 sections=sections,
-                statistics=session.statistics,
-                device=session.device,
+                statistics=statistics,
+                device=device,
                 should_stop=should_stop,
             )
 

@@ -62,27 +62,38 @@ class Session:
         )
     )
 
-    def adopt_model(self, model: UNetModel) -> None:
+    def adopt_model(self, model: UNetModel, *, keep_names: bool = False) -> None:
         """Use another model; its classes are taken over as far as nothing was painted.
+
+        Parameters
+        ----------
+        model
+            The model.
+        keep_names
+            Whether class numbers mean the same in it for certain, whatever they are called.
 
         Raises
         ------
         ValueError
             If strokes were painted for classes that this model calls by other names.
         """
-        for number, count in enumerate(self.annotations.counts(), start=1):
-            if not count or number > len(model.classes):
+        classes = list(self.classes if keep_names else model.classes)
+        classes += (model.classes if keep_names else self.classes)[len(classes) :]
+        painted = self.annotations.counts()
+        for number, (mine, theirs) in enumerate(
+            zip(self.classes, model.classes, strict=False), start=1
+        ):
+            if keep_names or number > len(painted) or not painted[number - 1]:
                 continue
-            mine, theirs = self.classes[number - 1].name, model.classes[number - 1].name
-            if mine != theirs:
+            classes[number - 1] = mine  # with the painter's colour
+            if mine.name != theirs.name:
                 raise ValueError(
-                    f"Class {number} is {mine!r} in your corrections, but {theirs!r} in the model "
+                    f"Class {number} is {mine.name!r} in your corrections, but {theirs.name!r} in the model "
                     f"{model.name!r}. Rename the class, or export and remove the corrections first."
                 )
-        if self.annotations.sections:
-            self.classes = (*self.classes, *model.classes[len(self.classes) :])
-        else:
-            self.classes = model.classes
+        if not self.annotations.sections and not keep_names:
+            classes = list(model.classes)
+        self.classes = tuple(classes)
         self.model = model.with_classes(self.classes)
 
 

@@ -181,3 +181,32 @@ def test_statistics_look_at_few_sections_of_a_long_stack():
     grey_statistics(image_from_array(stack), sections=5)
 
     assert stack.read == 5
+
+
+def test_luminance_is_the_same_whichever_part_is_looked_at():
+    colours = np.random.default_rng(0).integers(0, 256, (3, 6, 5, 3), np.uint8)
+    image = as_grey(ImageArray(colours, "ZYXS", (1.0,) * 4, ("pixel",) * 3 + ("",)))
+    whole = np.asarray(image.data)
+    assert image.shape == (3, 6, 5)
+    np.testing.assert_allclose(whole, colours @ [0.2126, 0.7152, 0.0722], rtol=1e-5)
+    np.testing.assert_array_equal(image.data[1], whole[1])
+    np.testing.assert_array_equal(image.data[..., 2:4, 1:3], whole[..., 2:4, 1:3])
+    np.testing.assert_array_equal(image.data[2, ::2, ::3], whole[2, ::2, ::3])
+
+
+def test_a_channel_of_an_image_without_channels_is_refused():
+    with pytest.raises(ValueError, match="no channel 7"):
+        as_grey(image_from_array(np.zeros((4, 4), np.uint8)), 7)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.int64])
+def test_grey_values_far_from_zero_keep_their_differences(dtype):
+    small = np.arange(256).reshape(16, 16)
+    far = (small + 1_000_000_000).astype(dtype)
+    near = image_from_array(small.astype(dtype))
+    image = image_from_array(far)
+    np.testing.assert_allclose(
+        grey_statistics(image).normalise(far),
+        grey_statistics(near).normalise(small.astype(dtype)),
+        atol=1e-4,
+    )

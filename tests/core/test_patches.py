@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 
 from napari_unet.core.annotations import Annotations, annotations_from_array, class_table
@@ -112,7 +113,8 @@ def test_borders_between_cells_weigh_more_on_fully_painted_sections_only():
 
     full = sampler(painted, config).draw(4)
     painted[0, 0] = 0
-    partly = sampler(painted, config).draw(4)
+    with pytest.warns(UserWarning, match="No section is annotated completely"):
+        partly = sampler(painted, config).draw(4)
 
     # two pixels wide, each one or two pixels away from the two cells
     assert full.weights[full.painted == 2].min() > 5
@@ -120,14 +122,16 @@ def test_borders_between_cells_weigh_more_on_fully_painted_sections_only():
     assert (partly.weights[partly.painted > 0] == 1).all()
 
 
-def test_border_weights_need_the_class_of_that_name():
+def test_where_no_class_parts_the_cells_the_background_does():
     config = TrainingConfig(
         patch_size=64, augmentation=UNVARIED, class_balance=0.0, border_weight=10.0
     )
+    inverted = 3 - cells()  # cells are class 2, what lies between them is the background
 
-    found = sampler(cells(), config, classes=class_table(["inside", "outside"])).draw(2)
+    found = sampler(inverted, config, classes=class_table(["background", "cell"])).draw(4)
 
-    assert (found.weights == 1).all()
+    assert found.weights[found.painted == 1].min() > 5
+    assert found.weights[found.painted == 2].max() < 1.01
 
 
 def test_rare_classes_weigh_more_when_classes_are_balanced():

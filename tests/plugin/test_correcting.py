@@ -12,7 +12,8 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
 from demo.mouse import canvas_of, on_canvas, paint_stroke, wait_until
-from napari_unet.io.images import read_image
+from napari_unet.core.image import ImageArray
+from napari_unet.io.images import read_image, write_image
 from napari_unet.plugin.contributions import PLUGIN
 from napari_unet.plugin.correct_group import NAME, PAINTED
 from napari_unet.plugin.dock import UNetDock
@@ -181,3 +182,85 @@ def test_each_image_has_corrections_of_its_own(
     dock.image_group.image.value = image_layer
     wait_until(lambda: painted(dock, 2) == count, 10, "the first image's corrections")
     assert dock.session.corrections is corrections
+
+
+def test_redo_counts_on_a_section_that_is_out_of_view(
+    viewer: Viewer, dock: UNetDock, image_layer: Image, corrections: Labels
+) -> None:
+    full = painted(dock, 2)
+    show_section(viewer, image_layer, (0,))
+    await_view(viewer, dock)
+    corrections.undo()
+    wait_until(lambda: painted(dock, 2) == 0, 10, "the undo to be seen")
+    corrections.redo()
+    wait_until(lambda: painted(dock, 2) == full, 10, "the redo to be seen")
+
+
+def test_label_beyond_the_table_becomes_a_class(
+    viewer: Viewer, dock: UNetDock, corrections: Labels
+) -> None:
+    corrections.selected_label = 6
+    paint_stroke(viewer, corrections, OTHER_STROKE)
+    wait_until(lambda: len(dock.session.classes) == 6, 10, "the new classes")
+    await_counts(viewer, dock, 6)
+    assert corrections.get_color(6) is not None
+
+
+def test_paint_in_a_rolled_view_counts(
+    viewer: Viewer, dock: UNetDock, image_layer: Image, corrections: Labels
+) -> None:
+    viewer.dims.order = (1, 0, 2)
+    corrections.selected_label = 3
+    corrections.paint((0, 10, 20), 3)
+    corrections.paint((3, 10, 20), 3)
+    corrections.events.paint(value=[])
+    await_counts(viewer, dock, 3)
+    assert in_layer(viewer, 3) > 0
+
+
+def test_corrections_opened_from_a_file_afterwards_are_taken_up_and_can_be_painted_on(
+    viewer: Viewer, dock: UNetDock, image_layer: Image, tmp_path: Path
+) -> None:
+    data = np.zeros_like(image_layer.data)
+    data[1, :20, :20] = 3
+    path = tmp_path / "corrections.tif"
+    write_image(path, ImageArray(data, "ZYX", (50.0, 4.0, 4.0), ("nm",) * 3))
+    viewer.open(str(path), plugin=PLUGIN)
+    wait_until(lambda: painted(dock, 3) == 400, 10, "the strokes to be taken up")
+    assert [layer.name for layer in viewer.layers] == ["em", "mask", "corrections"]
+    dock.correct_group.choose(2)
+    paint_stroke(viewer, viewer.layers["corrections"], STROKE)
+    wait_until(lambda: painted(dock, 2) > 100, 10, "the stroke to be seen")
+
+
+def test_mask_of_somebody_else_is_left_alone(viewer: Viewer, dock: UNetDock, stack) -> None:
+    theirs = viewer.add_labels(np.full(stack[0].shape, 9), name="mask")
+    viewer.add_image(stack[0].copy(), name="em")
+    await_view(viewer, dock)
+    assert (theirs.data == 9).all()
+    assert dock.session.mask is not theirs
+
+
+def test_layer_that_is_moved_or_scaled_takes_mask_and_corrections_along(
+    viewer: Viewer, dock: UNetDock, image_layer: Image, corrections: Labels
+) -> None:
+    count = painted(dock, 2)
+    image_layer.scale = (30, 2, 2)
+    image_layer.translate = (5, 6, 7)
+    await_view(viewer, dock)
+    for name in ("mask", "corrections"):
+        np.testing.assert_array_equal(viewer.layers[name].scale, (30, 2, 2))
+        np.testing.assert_array_equal(viewer.layers[name].translate, (5, 6, 7))
+    assert dock.session.image is not None
+    assert dock.session.image.scale == (30, 2, 2)
+    assert "2 × 2 nm" in dock.image_group.pixel_size.text()
+    assert painted(dock, 2) == count
+
+
+def test_layer_that_gets_other_data_is_predicted_anew(
+    viewer: Viewer, dock: UNetDock, image_layer: Image, stack
+) -> None:
+    image_layer.data = stack[0][::-1].copy()
+    await_view(viewer, dock)
+    assert dock.session.image is not None
+    assert dock.session.image.data is image_layer.data

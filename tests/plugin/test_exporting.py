@@ -95,3 +95,43 @@ def test_file_save_of_napari_keeps_scale_and_units(
     np.testing.assert_array_equal(opened.data, viewer.layers["mask"].data)
     np.testing.assert_allclose(opened.scale, image_layer.scale)
     assert opened.units == image_layer.units
+
+
+def test_mask_that_was_removed_is_made_anew_for_an_export(
+    viewer: Viewer, dock: UNetDock, image_layer: Image, tmp_path: Path
+) -> None:
+    dock.predict_group.stack.click()
+    wait_until(lambda: not dock.predictor.missing_sections(), 60, "the stack")
+    expected = viewer.layers["mask"].data.copy()
+    viewer.layers.remove("mask")
+    path = export(dock, CLASS_MASK, tmp_path / "mask.tif")
+    np.testing.assert_array_equal(tifffile.imread(path), expected)
+    np.testing.assert_array_equal(viewer.layers["mask"].data, expected)
+
+
+def test_export_of_what_cannot_be_predicted_gets_a_message_and_does_not_wait(
+    viewer: Viewer, dock: UNetDock, tmp_path: Path
+) -> None:
+    viewer.add_image(np.full((3, SIZE, SIZE), 7, np.uint8))
+    wait_until(lambda: any("is constant" in m for m in messages()), 30, "a message")
+    dock.export_group.export_to(tmp_path / "mask.tif")
+    assert any("Nothing can be exported yet" in m for m in messages())
+    assert not dock.exporter.busy
+
+
+def test_class_that_the_network_does_not_know_cannot_be_exported(
+    dock: UNetDock, image_layer: Image, tmp_path: Path
+) -> None:
+    dock.correct_group.add.click()
+    dock.export_group.kind.value = PROBABILITIES
+    dock.export_group.class_choice.value = 4
+    dock.export_group.export_to(tmp_path / "class.tif")
+    assert any("does not know the class 'class 4'" in m for m in messages())
+
+
+def test_exported_model_has_the_names_of_the_dock(
+    dock: UNetDock, image_layer: Image, tmp_path: Path
+) -> None:
+    dock.correct_group.rename(2, "plasma membrane")
+    path = export(dock, MODEL, tmp_path / "mine.safetensors")
+    assert [c.name for c in load_model(path).classes][1] == "plasma membrane"
