@@ -161,6 +161,7 @@ def write(rows: list[tuple[str, float, np.ndarray]]) -> None:
         "Made by `python -m benchmarks.responsiveness` on two shared CPU cores, in a virtual display",
         "whose pictures are drawn by the CPU as well. *Busy* is how long the GUI thread did not",
         "answer at a stretch, in milliseconds; while it learns, that includes waiting for a core.",
+        "Adding layers is napari's own time (first row).",
         "",
         "| what | seconds | busy, median | busy, 95 % | busy, longest |",
         "|---|---|---|---|---|",
