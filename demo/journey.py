@@ -191,10 +191,6 @@ def synthetic_journey(journey: Journey) -> None:
 
 def own_journey(journey: Journey, path: str) -> None:
     """Predict and export a stack that comes without true labels."""
-    try:
-        reader_for(path)
-    except FileReadError as error:
-        sys.exit(str(error))
     if not journey.viewer.open(path, plugin=PLUGIN):
         sys.exit(f"{path} could not be opened.")
     journey.fit()
@@ -208,12 +204,23 @@ def own_journey(journey: Journey, path: str) -> None:
 def main(arguments: list[str]) -> None:
     """Make the journey and write its summary."""
     began = time.monotonic()
+    try:
+        for path in arguments:
+            reader_for(path)
+    except FileReadError as error:
+        sys.exit(str(error))
     journey = Journey(OUTPUT)
     dock: UNetDock = journey.dock
-    if arguments:
-        own_journey(journey, arguments[0])
-    else:
-        synthetic_journey(journey)
+    try:
+        if arguments:
+            own_journey(journey, arguments[0])
+        else:
+            synthetic_journey(journey)
+    except SystemExit:
+        dock.predictor.stop()
+        wait_until(lambda: not dock.predictor.busy, 60, "the threads to end")
+        journey.viewer.close()
+        raise
     journey.summary["model"] = dock.session.model.name
     journey.summary["seconds"] = round(time.monotonic() - began, 1)
     (OUTPUT / "summary.json").write_text(json.dumps(journey.summary, indent=1) + "\n")

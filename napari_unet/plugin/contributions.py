@@ -53,24 +53,43 @@ def read_layers(path: str | list[str]) -> list[LayerData]:
 def _layer(path: Path, image: ImageArray) -> LayerData:
     stem = path.name.split(".")[0]
     arguments = layer_arguments(image)
-    if "C" in image.axes:
-        axis = image.axes.index("C")
-        arguments["channel_axis"] = axis
-        arguments["name"] = [f"{stem} channel {c}" for c in range(image.shape[axis])]
-        for key in ("scale", "units", "axis_labels"):
-            arguments[key] = tuple(v for i, v in enumerate(arguments[key]) if i != axis)
-        return image.data, arguments, "image"
-    if "S" in image.axes:
-        arguments = {k: v[:-1] for k, v in arguments.items()}
-        return image.data, {**arguments, "name": stem, "rgb": True}, "image"
-    kind = "image"
-    if image.dtype.kind in "ui" and stem.lower().endswith(LABEL_NAMES):
-        kind = "labels"
-    return image.data, {**arguments, "name": stem}, kind
+    # Files may hold colours plane by plane, and other numbers of samples than a colour has.
+    split = next((a for a in "CS" if a in image.axes), None)
+    if split is None:
+        return image.data, {**arguments, "name": stem}, _kind(stem, image)
+    axis = image.axes.index(split)
+    arguments = {
+        key: tuple(v for i, v in enumerate(values) if i != axis)
+        for key, values in arguments.items()
+    }
+    if split == "S" and image.shape[axis] in (3, 4):
+        data = np.moveaxis(image.data, axis, -1)
+        return data, {**arguments, "name": stem, "rgb": True}, "image"
+    names = [f"{stem} channel {c}" for c in range(image.shape[axis])]
+    return image.data, {**arguments, "name": names, "channel_axis": axis}, "image"
+
+
+def _kind(stem: str, image: ImageArray) -> str:
+    labels = image.dtype.kind in "ui" and stem.lower().endswith(LABEL_NAMES)
+    return "labels" if labels else "image"
 
 
 def write_layer(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
-    """Write an image or labels layer with its scale and units, and return the path."""
+    """Write an image or labels layer with its scale and units.
+
+    Returns
+    -------
+    list of str
+        The path; empty, and a message is shown, if it could not be written.
+    """
+    try:
+        return [_write(path, data, meta)]
+    except (FileWriteError, ValueError) as error:
+        show_error(str(error))
+        return []
+
+
+def _write(path: str, data: Any, meta: dict[str, Any]) -> str:
     if not Path(path).suffix:
         path = f"{path}.tif"
     data = np.asarray(data[0] if meta.get("multiscale") else data)
@@ -85,7 +104,7 @@ def write_layer(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
             data, axes, (*scale, *[1.0] * extra), (*units, *[""] * extra), meta.get("name", "image")
         ),
     )
-    return [path]
+    return path
 
 
 def _axes(ndim: int, rgb: bool) -> str:

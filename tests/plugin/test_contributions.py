@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from napari.layers import Image, Labels
 from napari.viewer import Viewer
 from npe2 import PluginManifest
@@ -113,3 +114,18 @@ def test_damaged_file_gets_a_message_and_no_layer(viewer: Viewer, tmp_path: Path
     assert viewer.open(str(path), plugin=PLUGIN) == []
     assert any(f"Cannot read {path}" in m for m in messages())
     assert len(viewer.layers) == 0
+
+
+@pytest.mark.parametrize("planes_first", [True, False])
+def test_colour_file_opens_as_a_colour_layer(
+    viewer: Viewer, tmp_path: Path, planes_first: bool
+) -> None:
+    data = np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8)
+    path = tmp_path / "colour.tif"
+    if planes_first:
+        tifffile.imwrite(path, np.moveaxis(data, -1, 0), photometric="rgb", planarconfig="separate")
+    else:
+        tifffile.imwrite(path, data, photometric="rgb")
+    (layer,) = viewer.open(str(path), plugin=PLUGIN)
+    assert layer.rgb
+    np.testing.assert_array_equal(layer.data, data)

@@ -135,3 +135,10 @@ def test_exported_model_has_the_names_of_the_dock(
     dock.correct_group.rename(2, "plasma membrane")
     path = export(dock, MODEL, tmp_path / "mine.safetensors")
     assert [c.name for c in load_model(path).classes][1] == "plasma membrane"
+
+
+def test_file_save_into_a_missing_folder_gets_a_message(
+    viewer: Viewer, dock: UNetDock, image_layer: Image, tmp_path: Path
+) -> None:
+    assert viewer.layers["mask"].save(str(tmp_path / "nowhere" / "a.tif"), plugin=PLUGIN) == []
+    assert any("there is no folder" in m for m in messages())
