@@ -257,3 +257,19 @@ def test_what_was_learnt_can_be_let_go_of(dock: UNetDock, corrected: Labels) -> 
         "the model as it was",
     )
     assert dock.image_group.back.isHidden()
+
+
+def test_damaged_model_file_gets_a_message_and_the_model_stays(
+    dock: UNetDock, image_layer: Image, tmp_path: Path
+) -> None:
+    before = dock.session.model
+    path = tmp_path / "broken.safetensors"
+    path.write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00{not json")
+    dock.image_group.load(path)
+    wait_until(
+        lambda: any("not a whole safetensors file" in m for m in messages()), 20, "a message"
+    )
+    assert dock.session.model is before
+    wait_until(
+        lambda: dock.image_group.model.value == "em-lite", 10, "the name of the model in use"
+    )
