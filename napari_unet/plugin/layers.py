@@ -129,8 +129,8 @@ def find_layer(viewer: Viewer, kind: str, image_layer: Image) -> Labels | None:
         if not isinstance(layer, Labels):
             continue
         owner = layer.metadata.get(OWNER)
-        if owner == (kind, image_layer.unique_id):
-            return layer
+        if owner == (kind, image_layer.unique_id) and layer.data.shape == shape:
+            return layer  # otherwise the image got other data since then
         # Somebody's "mask" would be written over; corrections are only added to.
         if owner is None and kind == layer.name == CORRECTIONS and layer.data.shape == shape:
             named = layer

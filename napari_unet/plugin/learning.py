@@ -42,6 +42,7 @@ class Trainer(QObject):
         self.state = IDLE
         session.events.annotations.connect(self._on_annotations)
         session.events.image_layer.connect(self.stop)
+        session.events.image.connect(self.stop)
 
     def start(self, config: TrainingConfig) -> bool:
         """Begin to learn from what is painted; tell whether there was enough for that."""

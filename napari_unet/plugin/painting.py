@@ -37,6 +37,7 @@ class StrokeWatcher(QObject):
         self._layer: Labels | None = None
         self._touched: set[SectionIndex] = set()
         self._held_paint: set[SectionIndex] = set()
+        self._reaches_far = False
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(SETTLE_MILLISECONDS)
@@ -74,8 +75,7 @@ class StrokeWatcher(QObject):
         self._touched.add(section_in_view(self._viewer, layer))
         in_view = tuple(self._viewer.dims.order[-2:])
         rolled = in_view != (self._viewer.dims.ndim - 2, self._viewer.dims.ndim - 1)
-        if layer.n_edit_dimensions > 2 or rolled:
-            self._scan()
+        self._reaches_far |= layer.n_edit_dimensions > 2 or rolled
         self._timer.start()
 
     def _scan(self) -> None:
@@ -106,10 +106,14 @@ class StrokeWatcher(QObject):
             self._session.annotations = known.with_sections({}, self._session.classes)
 
     def look(self) -> None:
-        """Compare with the last snapshot at once, and take a new one if something changed."""
+        """Compare with the last snapshot, and take a new one if something changed."""
         self._timer.stop()
         layer, session = self._layer, self._session
         if layer is None:
+            return
+        if self._reaches_far:
+            self._reaches_far = False
+            self._scan()
             return
         known = session.annotations
         changed: dict[SectionIndex, npt.NDArray[np.uint8]] = {}

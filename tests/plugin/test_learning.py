@@ -273,3 +273,19 @@ def test_damaged_model_file_gets_a_message_and_the_model_stays(
     wait_until(
         lambda: dock.image_group.model.value == "em-lite", 10, "the name of the model in use"
     )
+
+
+def test_data_exchanged_while_training_stops_it_and_gives_layers_that_fit(
+    viewer: Viewer, dock: UNetDock, image_layer: Image, corrected: Labels, stack
+) -> None:
+    shown = start(dock)
+    wait_until(lambda: len(shown) > 1, 60, "some steps")
+    image_layer.data = stack[0][:2, :100, :90].copy()
+    await_idle(dock)
+    await_view(viewer, dock)
+    assert dock.session.mask is not None
+    assert dock.session.corrections is not None
+    assert dock.session.mask.data.shape == (2, 100, 90)
+    assert dock.session.corrections.data.shape == (2, 100, 90)
+    assert corrected in viewer.layers
+    assert not any("Error" in m for m in messages())
