@@ -73,7 +73,7 @@ class Job(QObject):
         self._worker.finished.connect(self._on_finished)
         # In the worker's thread: it must be heard also when the main thread waits for it.
         self._worker.finished.connect(self._done.set, Qt.ConnectionType.DirectConnection)
-        self._worker.paused.connect(self.paused)
+        self._worker.paused.connect(self._on_paused)
         self._worker.resumed.connect(self.resumed)
 
     def start(self) -> None:
@@ -138,6 +138,12 @@ class Job(QObject):
         else:  # a mistake of ours: napari offers its traceback
             notification_manager.receive_error(type(problem), problem, problem.__traceback__)
         self.failed.emit(message)
+
+    def _on_paused(self) -> None:
+        if self.stopping:  # the pause was asked for first, and only came about now
+            self._worker.resume()
+        else:
+            self.paused.emit()
 
     def _on_finished(self) -> None:
         self.finished.emit()

@@ -102,6 +102,17 @@ def test_paused_training_can_be_stopped(dock: UNetDock, corrected: Labels) -> No
     await_idle(dock)
 
 
+def test_stop_wins_over_a_pause_that_has_not_come_about_yet(
+    dock: UNetDock, corrected: Labels
+) -> None:
+    shown = start(dock)
+    wait_until(lambda: len(shown) > 1, 60, "some steps")
+    dock.learn_group.pause.click()
+    dock.learn_group.stop.click()
+    await_idle(dock)
+    assert dock.learn_group.start.isEnabled()
+
+
 def test_strokes_painted_meanwhile_are_learnt_from(
     viewer: Viewer, dock: UNetDock, corrected: Labels
 ) -> None:
