@@ -1,10 +1,10 @@
-"""Train the bundled network em-lite anew, with the project's own command, and measure it.
+"""Train a bundled network anew, with the project's own command.
 
-Usage: python -m benchmarks.train_bundled [FOLDER]
+Usage: python -m benchmarks.train_bundled NAME [FOLDER]
 
-FOLDER (default ``work/``) takes the training pair made from ISBI 2012 pages 0-19 and the
-weights; pages 20-22 are predicted afterwards and compared with their labels. The data lies in
-``NAPARI_UNET_DATA`` (default ``../shared/data``).
+NAME is em or em-lite. FOLDER (default ``work/``) takes the training data, made from
+``NAPARI_UNET_DATA`` (default ``../shared/data``), the checkpoint and the weights. Started
+again, it goes on from the checkpoint.
 """
 
 from __future__ import annotations
@@ -14,66 +14,92 @@ import os
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import tifffile
+from skimage.segmentation import find_boundaries
 
 from napari_unet.cli import main
 from napari_unet.core.image import image_from_array
-from napari_unet.core.metrics import class_scores
-from napari_unet.core.prediction import finish, gather, predict
 from napari_unet.io.images import write_image
-from napari_unet.io.models import load_model
 
-DATA = Path(os.environ.get("NAPARI_UNET_DATA", "../shared/data")) / "isbi2012"
-RECIPE = Path(__file__).parents[1] / "napari_unet" / "models" / "em-lite.toml"
-CLASSES = "background,membrane,mitochondrion"
-TRAINING_PAGES, VALIDATION_PAGES = slice(0, 20), slice(20, 23)
-PIXEL_SIZE = 4.0
+DATA = Path(os.environ.get("NAPARI_UNET_DATA", "../shared/data"))
+RECIPES = Path(__file__).parents[1] / "napari_unet" / "models"
+BACKGROUND, MEMBRANE, MITOCHONDRION = 1, 2, 3
+
+ISBI_TRAINING, ISBI_VALIDATION = slice(0, 20), slice(20, 23)
+EPFL_TRAINING_Z, EPFL_VALIDATION_Z = range(0, 81), range(90, 200)
 
 
-def class_mask(membranes: np.ndarray, mitochondria: np.ndarray) -> np.ndarray:
-    """Return 1 = background, 2 = membrane, 3 = mitochondrion from the challenge's labels."""
-    mask = np.ones(membranes.shape, np.uint8)
-    mask[mitochondria > 0] = 3
-    mask[membranes == 0] = 2
+def class_mask(membranes: np.ndarray, mitochondria: np.ndarray | None = None) -> np.ndarray:
+    """Return 1 = background, 2 = membrane, 3 = mitochondrion from what is true where."""
+    mask = np.full(membranes.shape, BACKGROUND, np.uint8)
+    if mitochondria is not None:
+        mask[mitochondria] = MITOCHONDRION
+    mask[membranes] = MEMBRANE
     return mask
 
 
-def train_and_measure(folder: Path) -> None:
-    """Make the training pair, train, and print the record and the figures as JSON."""
-    folder.mkdir(exist_ok=True)
-    grey = tifffile.imread(DATA / "train-volume.tif")
+def isbi2012() -> tuple[np.ndarray, np.ndarray]:
+    """Return grey values and classes of all sections of the ISBI 2012 stack."""
+    folder = DATA / "isbi2012"
     mask = class_mask(
-        tifffile.imread(DATA / "train-labels.tif"), tifffile.imread(DATA / "train-mitochondria.tif")
+        tifffile.imread(folder / "train-labels.tif") == 0,
+        tifffile.imread(folder / "train-mitochondria.tif") > 0,
     )
-    for name, data in (("isbi2012-image", grey), ("isbi2012-annotations", mask)):
-        write_image(
-            folder / f"{name}.tif", image_from_array(data[TRAINING_PAGES], name, PIXEL_SIZE)
-        )
-    weights = folder / "em-lite.safetensors"
-    status = main(
-        ["train", str(folder / "isbi2012-image.tif"), str(folder / "isbi2012-annotations.tif"),
-         "-o", str(weights), "--half", "--model", "new", "--preset", "light",
-         "--classes", CLASSES, "--config", str(RECIPE)]
+    return tifffile.imread(folder / "train-volume.tif"), mask
+
+
+def epfl(heights: range) -> tuple[np.ndarray, np.ndarray]:
+    """Return grey values and classes of the EPFL sections whose z lies in a range."""
+    folder = DATA / "epfl-ca1"
+    slices = json.loads((folder / "slices.json").read_text())
+    pages = [each["page"] for each in slices if each["z"] in heights]
+    membranes, mitochondria = (
+        tifffile.imread(folder / f"{name}.tif")[pages] > 0 for name in ("membranes", "mitochondria")
+    )
+    return tifffile.imread(folder / "raw.tif")[pages], class_mask(membranes, mitochondria)
+
+
+def gala(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return grey values and classes of a gala crop; its mitochondria are not labelled."""
+    folder = DATA / "gala-fibsem-mini"
+    with h5py.File(folder / f"{name}-image.h5") as file:
+        grey = file["stack"][:]
+    with h5py.File(folder / f"{name}-gt.lzf.h5") as file:
+        bodies = file["stack"][:]
+    boundaries = np.stack([find_boundaries(each, mode="thick") for each in bodies])
+    return grey, class_mask(boundaries | (bodies == 0))
+
+
+def prepare(folder: Path) -> None:
+    """Write the data sets of the recipes as folders of images and labels."""
+    grey, mask = isbi2012()
+    stacks = {
+        "isbi2012/training": (grey[ISBI_TRAINING], mask[ISBI_TRAINING], 4.0),
+        "isbi2012/validation": (grey[ISBI_VALIDATION], mask[ISBI_VALIDATION], 4.0),
+        "epfl-ca1/training": (*epfl(EPFL_TRAINING_Z), 5.0),
+        "epfl-ca1/validation": (*epfl(EPFL_VALIDATION_Z), 5.0),
+        "gala/training": (*gala("train"), 10.0),
+        "gala/validation": (*gala("test"), 10.0),
+    }
+    for name, (grey, mask, pixel_size) in stacks.items():
+        data_set, part = name.split("/")
+        for kind, data in (("images", grey), ("labels", mask)):
+            path = folder / data_set / kind / f"{part}.tif"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_image(path, image_from_array(data, part, pixel_size))
+
+
+def train_bundled(name: str, folder: Path) -> int:
+    """Train a bundled network and return the exit status of the command."""
+    prepare(folder / "data")
+    return main(
+        ["train", "--config", str(RECIPES / f"{name}.toml"), "--data", str(folder / "data"),
+         "-o", str(folder / f"{name}.safetensors"), "--half",
+         "--checkpoint", str(folder / f"{name}.checkpoint")]
     )  # fmt: skip
-    if status:
-        sys.exit(status)
-    model = load_model(weights)
-    image = image_from_array(grey[VALIDATION_PAGES], "validation", PIXEL_SIZE)
-    found = finish(gather(predict(model, image), image, len(model.classes)))
-    scores = class_scores(found.data, mask[VALIDATION_PAGES])
-    print(
-        json.dumps(
-            {
-                "training": model.history[-1],
-                "pages 20-22": {
-                    model.classes[n - 1].name: {"f1": s.f1, "iou": s.iou} for n, s in scores.items()
-                },
-            },
-            indent=1,
-        )
-    )
 
 
 if __name__ == "__main__":
-    train_and_measure(Path(sys.argv[1] if len(sys.argv) > 1 else "work"))
+    sys.exit(train_bundled(sys.argv[1], Path(sys.argv[2] if len(sys.argv) > 2 else "work")))

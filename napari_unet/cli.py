@@ -26,15 +26,25 @@ from napari_unet.core.config import (
 )
 
 if TYPE_CHECKING:
+    from napari_unet.core.evaluation import Comparison
     from napari_unet.core.image import ImageArray
     from napari_unet.core.model import UNetModel
+    from napari_unet.core.patches import LabelledImage
+    from napari_unet.core.segmentation_metrics import BoundaryScores
     from napari_unet.core.training import TrainingStep
-
-MOST_CLASSES = 64
-"""A mask with more different values than these holds something else."""
+    from napari_unet.io.recipes import DataSet, Recipe
 
 DEFAULT_STEPS = 500
 """Training steps where neither --steps nor --minutes is given."""
+
+MOST_LINES = 20
+"""Folders of more images than this are reported in one line."""
+
+MOST_SCORES = 4
+"""Of more validation images than this the mean scores are printed."""
+
+LONGEST_NAME = 40
+"""Longer names are shortened in reports."""
 
 
 class CommandError(Exception):
@@ -76,7 +86,7 @@ def _show_warning(
 
 
 def _say(text: str) -> None:
-    print(text)  # noqa: T201
+    print(text, flush=True)  # noqa: T201  # a report is to be seen before the work
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -112,13 +122,25 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument(
         "--probabilities", action="store_true", help="float32 probabilities instead of a mask"
     )
+    _add_pixel_size(predict)
     _add_shared(predict)
     _add_config(predict, PredictionConfig)
 
-    train = command("train", _train, "Train a model on the painted pixels of an image.")
-    train.add_argument("image", metavar="IMAGE", help="image to learn from")
+    train = command(
+        "train",
+        _train,
+        "Train a model on painted pixels of an image, or on folders of labels; "
+        f"{DEFAULT_STEPS} steps unless told otherwise.",
+    )
+    train.add_argument(
+        "image",
+        nargs="?",
+        metavar="IMAGE|FOLDER",
+        help="image to learn from, or folder of images and label images, paired by name",
+    )
     train.add_argument(
         "annotations",
+        nargs="?",
         metavar="ANNOTATIONS",
         help="labels of the same shape: 0 = not painted, 1 = background, 2.. = structures",
     )
@@ -131,17 +153,89 @@ def _parser() -> argparse.ArgumentParser:
         help="with --model new: the network and the recipe of the paper, or a lighter network",
     )
     train.add_argument("--classes", metavar="A,B,...", help="class names, the background first")
-    train.add_argument("--config", metavar="FILE", help="recipe: TOML with the options below")
+    train.add_argument(
+        "--config",
+        metavar="FILE",
+        help="recipe: TOML with the options below and maybe classes, pixel_size, [network] and "
+        "[[data]]",
+    )
+    train.add_argument(
+        "--data",
+        metavar="FOLDER",
+        help="where the folders of the recipe's [[data]] lie [beside the recipe]",
+    )
+    train.add_argument(
+        "--unlabelled",
+        metavar="A,B,...",
+        help="classes that nobody looked for: they may hide in the labelled background (0/255 "
+        "masks label the second class only)",
+    )
+    held_out = train.add_mutually_exclusive_group()
+    held_out.add_argument(
+        "--validation",
+        metavar="NAME[:FIRST-LAST],...",
+        help="images of a folder, or sections of them from 0, to judge by instead of learning from",
+    )
+    held_out.add_argument(
+        "--validation-list", metavar="FILE", help="text file with such names, one a line"
+    )
+    held_out.add_argument(
+        "--validation-share",
+        type=float,
+        metavar="SHARE",
+        help="judge by this share of the sections, the last ones, instead of learning from them",
+    )
+    _add_pixel_size(train)
+    train.add_argument(
+        "--checkpoint",
+        metavar="FILE",
+        help="keep the state of the training here; if the file is there, go on from it",
+    )
+    train.add_argument(
+        "--checkpoint-minutes", type=float, default=5.0, metavar="N", help="how often [5]"
+    )
     train.add_argument("--half", action="store_true", help="store float16 weights")
     _add_shared(train, ", or new for an untrained one")
     _add_config(train, TrainingConfig, exclusive=("steps", "minutes"))
     _add_config(train, AugmentationConfig)
 
     evaluate = command(
-        "evaluate", _evaluate, "Compare a mask with the truth: F1, IoU, Dice per class."
+        "evaluate",
+        _evaluate,
+        "Compare a prediction with the truth: F1, IoU, Dice per class, and how well membranes or "
+        "objects agree.",
     )
-    evaluate.add_argument("prediction", metavar="PREDICTION", help="class mask, or 0/255 mask")
-    evaluate.add_argument("truth", metavar="TRUTH", help="true mask of the same kind")
+    evaluate.add_argument(
+        "prediction",
+        metavar="PREDICTION",
+        help="class mask, mask of 0 and 255, probabilities, or numbered objects",
+    )
+    evaluate.add_argument(
+        "truth",
+        metavar="TRUTH",
+        help="class mask (0 = not annotated), mask of 0 and 255, or numbered objects",
+    )
+    evaluate.add_argument(
+        "--boundary",
+        metavar="CLASS",
+        help="name or number of the class that parts cells: also V_rand, V_info, Rand, warping and "
+        "pixel error, each at its best threshold. Not needed for masks of 0 and 255, where 255 "
+        "(as predict --class membrane writes) is membrane, and 0 cell",
+    )
+    evaluate.add_argument(
+        "--model", metavar="NAME|FILE", help="model whose class names --boundary means [bundled]"
+    )
+    evaluate.add_argument(
+        "--inverted-truth",
+        action="store_true",
+        help="in TRUTH 0 is membrane and 255 cell, as in the files of the ISBI 2012 challenge",
+    )
+    evaluate.add_argument(
+        "--objects",
+        action="store_true",
+        help="compare numbered objects (0 = none) in three dimensions: adapted Rand error (ARAND) "
+        "and variation of information (VOI, in bits)",
+    )
     evaluate.add_argument("--json", action="store_true", help="print one JSON object")
 
     command("models", _models, "List the bundled models.")
@@ -155,6 +249,15 @@ def _add_shared(parser: argparse.ArgumentParser, more: str = "") -> None:
     parser.add_argument("--model", metavar="NAME|FILE", help=f"bundled model or model file{more}")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
     parser.add_argument("--channel", type=int, metavar="N", help="channel of a multichannel image")
+
+
+def _add_pixel_size(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--pixel-size",
+        type=float,
+        metavar="NM",
+        help="side of a pixel in nanometres, where the file does not say it or is wrong",
+    )
 
 
 def _add_config(
@@ -186,23 +289,11 @@ def _given(parsed: argparse.Namespace, config: type[Config]) -> dict[str, Any]:
     return {f.name: getattr(parsed, f.name) for f in fields(config) if hasattr(parsed, f.name)}
 
 
-def _training_config(parsed: argparse.Namespace) -> TrainingConfig:
+def _training_config(parsed: argparse.Namespace, recipe: Recipe) -> TrainingConfig:
     """The recipe: defaults or preset, then the file, then the options, the later ones winning."""
     base = ORIGINAL_TRAINING if parsed.preset == "original" else TrainingConfig()
-    changes: dict[str, Any] = {}
-    if parsed.config:
-        import tomllib
-
-        try:
-            changes = tomllib.loads(Path(parsed.config).read_text(encoding="utf-8"))
-        except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise CommandError(f"Cannot read the recipe {parsed.config}: {error}.") from error
-    varied = changes.pop("augmentation", {})
-    if not isinstance(varied, dict):
-        raise CommandError(
-            f"In the recipe {parsed.config}, augmentation must be a table; got {varied!r}."
-        )
-    augmentation = {**base.augmentation.to_dict(), **varied}
+    changes = dict(recipe.training)
+    augmentation = {**base.augmentation.to_dict(), **changes.pop("augmentation", {})}
     augmentation.update(_given(parsed, AugmentationConfig))
     settings = {**base.to_dict(), **changes, "augmentation": augmentation}
     settings.update(_given(parsed, TrainingConfig))
@@ -210,16 +301,24 @@ def _training_config(parsed: argparse.Namespace) -> TrainingConfig:
     return config if config.steps or config.minutes else config.replace(steps=DEFAULT_STEPS)
 
 
-def _read_grey(path: str, channel: int | None) -> ImageArray:
+def _read_grey(path: str, channel: int | None, pixel_size: float | None = None) -> ImageArray:
     from napari_unet.core.image import as_grey
     from napari_unet.io.images import read_image
 
+    _check_pixel_size(pixel_size)
     image = read_image(path)
+    if pixel_size is not None:
+        image = image.with_pixel_size(pixel_size)
     try:
         return as_grey(image, channel)
     except ValueError as error:
         hint = " Say which with --channel." if "channel" in str(error) else ""
         raise CommandError(f"{error}{hint}") from error
+
+
+def _check_pixel_size(given: float | None) -> None:
+    if given is not None and not 0 < given < float("inf"):
+        raise CommandError(f"--pixel-size must be a positive number; got {given}.")
 
 
 def _check_output(path: str) -> None:
@@ -285,7 +384,7 @@ def _predict(parsed: argparse.Namespace) -> None:
     _check_output(parsed.output)
     model = find_model(parsed.model or DEFAULT_MODEL)
     number = class_number(model.classes, parsed.class_name) if parsed.class_name else None
-    image = _read_grey(parsed.image, parsed.channel)
+    image = _read_grey(parsed.image, parsed.channel, parsed.pixel_size)
     config = PredictionConfig(**_given(parsed, PredictionConfig))
     with _progress(sum(1 for _ in image.sections()), "sections") as bar:
         tiles = predict(model, image, config, device=parsed.device)
@@ -303,114 +402,439 @@ def _predict(parsed: argparse.Namespace) -> None:
 def _train(parsed: argparse.Namespace) -> int:
     from dataclasses import replace
 
-    from napari_unet.core.annotations import annotations_from_array
+    from napari_unet.core.devices import choose_device
     from napari_unet.core.prediction import finish
-    from napari_unet.core.training import train
-    from napari_unet.io.images import read_image
+    from napari_unet.core.training import train_on
+    from napari_unet.io.checkpoints import check_origin, load_checkpoint, origin, save_checkpoint
+    from napari_unet.io.files import FileWriteError
     from napari_unet.io.models import save_model
+    from napari_unet.io.recipes import Recipe, read_recipe
 
-    if Path(parsed.output).suffix != ".safetensors":
-        raise CommandError(f"A model file ends with .safetensors; got {parsed.output}.")
-    _check_output(parsed.output)
-    config = _training_config(parsed)
-    model = replace(_starting_model(parsed, config.seed), name=Path(parsed.output).stem)
-    image = _read_grey(parsed.image, parsed.channel)
-    painted = read_image(parsed.annotations)
-    if painted.shape != image.shape:
-        raise CommandError(
-            f"The annotations have the shape {painted.shape}, the image {image.shape}; they must "
-            "be the same."
-        )
-    annotations = annotations_from_array(painted.data, model.classes)
+    _check_training_files(parsed)
+    choose_device(parsed.device)
+    recipe = read_recipe(parsed.config) if parsed.config else Recipe({})
+    config = _training_config(parsed, recipe)
+    model = _starting_model(parsed, recipe, config.seed)
+    model = replace(model, name=Path(parsed.output).stem)
+    sources, validation, files = _training_data(parsed, recipe, model)
+    model = _with_pixel_size(model, sources)
+    began_with = origin(model, sources, validation, files)
+    resume = None
+    if parsed.checkpoint and Path(parsed.checkpoint).exists():
+        resume = load_checkpoint(parsed.checkpoint)
+        resume.check_fits(config, model.with_classes(sources[0].annotations.classes).network)
+        check_origin(parsed.checkpoint, resume, began_with)
+    _report_data(model, sources, validation)
+    if resume:
+        _say(f"Going on from step {resume.values['step']} of {parsed.checkpoint}.")
     interrupted: list[int] = []
     before = {
         number: signal.signal(number, lambda received, _: interrupted.append(received))
         for number in (signal.SIGINT, signal.SIGTERM)
     }
-    work = train(
+    work = train_on(
         model,
-        image,
-        annotations,
+        sources,
         config,
+        validation=validation,
+        resume=resume,
+        checkpoint_seconds=60 * parsed.checkpoint_minutes if parsed.checkpoint else float("inf"),
         device=parsed.device,
         should_stop=lambda: bool(interrupted),
     )
+    shown = 0
     try:
         with _progress(config.steps or None, "steps") as bar:
 
             def show(step: TrainingStep) -> None:
+                nonlocal shown
                 bar.update(step.step - bar.n)
                 bar.set_postfix(loss=f"{step.loss:.4f}", refresh=False)
+                if step.checkpoint:
+                    values = {**step.checkpoint.values, "origin": began_with}
+                    try:
+                        save_checkpoint(parsed.checkpoint, replace(step.checkpoint, values=values))
+                    except FileWriteError as error:  # hours of work are worth more
+                        bar.write(f"napari-unet: note: {error}", file=sys.stderr)
+                if step.validation:
+                    shown = step.step
+                    scores = {
+                        image: {name: each.f1 for name, each in found.items()}
+                        for image, found in step.validation.items()
+                    }
+                    bar.write(_validation_line(step.step, scores), file=sys.stderr)
 
             trained = finish(work, show)
+        record = {**trained.history[-1], "files": files}
+        trained = replace(trained, history=(*trained.history[:-1], record))
         save_model(parsed.output, trained, half=parsed.half)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    last = record["curve"][-1] if record["curve"] else None
+    if last and shown != last["step"] == record["steps"]:
+        scores = {
+            image: {name: each["f1"] for name, each in found.items()}
+            for image, found in last["validation"].items()
+        }
+        print(_validation_line(last["step"], scores), file=sys.stderr)  # noqa: T201
     if interrupted:
         print(f"Stopped early; what was learnt is in {parsed.output}.", file=sys.stderr)  # noqa: T201
         return 128 + interrupted[0]
     return 0
 
 
-def _starting_model(parsed: argparse.Namespace, seed: int) -> UNetModel:
+def _check_training_files(parsed: argparse.Namespace) -> None:
+    """Complain before the work about files and options that do not go together."""
+    if Path(parsed.output).suffix != ".safetensors":
+        raise CommandError(f"A model file ends with .safetensors; got {parsed.output}.")
+    for path in (parsed.output, parsed.checkpoint):
+        if path:
+            _check_output(path)
+    if parsed.checkpoint and Path(parsed.checkpoint).resolve() == Path(parsed.output).resolve():
+        raise CommandError(f"The model and the checkpoint cannot both be {parsed.output}.")
+    if not 0 <= parsed.checkpoint_minutes < float("inf"):
+        raise CommandError(
+            f"--checkpoint-minutes must be a number from 0 on; got {parsed.checkpoint_minutes}."
+        )
+    _check_pixel_size(parsed.pixel_size)
+    if parsed.data and (parsed.image or not parsed.config):
+        raise CommandError(
+            "--data says where the [[data]] of a recipe lies; it needs --config, and neither an "
+            "image nor a folder besides."
+        )
+
+
+def _validation_line(step: int, scores: dict[str, dict[str, float | None]]) -> str:
+    """F1 of each class, by image, or where there are many images on average."""
+    if len(scores) > MOST_SCORES:
+        of_class: dict[str, list[float]] = {}
+        for found in scores.values():
+            for name, f1 in found.items():
+                of_class.setdefault(name, []).extend([] if f1 is None else [f1])
+        means = {n: sum(each) / len(each) if each else None for n, each in of_class.items()}
+        scores = {f"mean of {len(scores)} images": means}
+    said = "; ".join(
+        f"{image}: "
+        + ", ".join(f"{name} F1 {'-' if f1 is None else f'{f1:.3f}'}" for name, f1 in found.items())
+        for image, found in scores.items()
+    )
+    return f"step {step}: {said}"
+
+
+def _training_data(
+    parsed: argparse.Namespace, recipe: Recipe, model: UNetModel
+) -> tuple[list[LabelledImage], list[LabelledImage], dict[str, dict[str, str]]]:
+    """What to learn from, what to judge by, and the SHA-256 of the files by their names."""
+    from napari_unet.core.training import nothing_to_learn
+    from napari_unet.io.folders import ImagePair, find_pairs, read_pairs, split, unlabelled_classes
+
+    files: dict[str, dict[str, str]] = {}
+    if parsed.image is None:
+        learnt, judged = [], []
+        for data in _data_sets(parsed, recipe):
+            root = Path(parsed.data or Path(parsed.config).parent)
+            more_learnt, more_judged, pairs = data.read(root, model.classes)
+            learnt += more_learnt
+            judged += more_judged
+            files |= {f"{data.folder}/{pair.name}": pair.sha256() for pair in pairs}
+    else:
+        image, labels = Path(parsed.image), parsed.annotations
+        if image.is_dir() and labels:
+            raise CommandError(
+                f"{image} is a folder: its labels lie in it, so that {labels} is too much."
+            )
+        if not image.exists():
+            raise CommandError(f"There is no file or folder {image}.")
+        if not image.is_dir() and not labels:
+            raise CommandError(f"Say which annotations belong to {image}.")
+        pairs = [ImagePair(image.stem, image, Path(labels))] if labels else find_pairs(image)
+        sources = read_pairs(
+            pairs,
+            model.classes,
+            unlabelled=unlabelled_classes(model.classes, _names(parsed.unlabelled) or []),
+            pixel_size=parsed.pixel_size,
+            channel=parsed.channel,
+            more_classes=bool(labels),
+        )
+        wanted, share = _wanted_validation(parsed)
+        learnt, judged = split(sources, wanted, share)
+        files |= {pair.name: pair.sha256() for pair in pairs}
+    if not learnt:
+        raise CommandError("Every section is held out for validation; none is left to learn from.")
+    reason = nothing_to_learn(*(each.annotations for each in learnt))
+    if reason:
+        raise CommandError(
+            f"{reason} Labels of 0 are not annotated, of 1 background, of 2 and up structures; "
+            "a mask of one structure holds 0 and 255."
+        )
+    return learnt, judged, files
+
+
+def _data_sets(parsed: argparse.Namespace, recipe: Recipe) -> list[DataSet]:
+    """The data of the recipe; what the command line says of images wins."""
+    from dataclasses import replace
+
+    if not recipe.data:
+        raise CommandError(
+            "Say what to learn from: an image and its annotations, a folder of images and "
+            "labels, or a recipe with [[data]]."
+        )
+    changes = {
+        "pixel_size": parsed.pixel_size,
+        "channel": parsed.channel,
+        "unlabelled": _names(parsed.unlabelled),
+    }
+    given = {name: value for name, value in changes.items() if value is not None}
+    data_sets = [replace(each, **given) for each in recipe.data]
+    wanted, share = _wanted_validation(parsed)
+    if not wanted and not share:
+        return data_sets
+    of_folder: dict[str, list[str]] = {each.folder: [] for each in data_sets}
+    for wish in wanted:
+        folder, _, name = wish.rpartition("/")
+        if folder not in of_folder:
+            raise CommandError(
+                f"There is no {wish!r} to validate with; write FOLDER/NAME with a folder of the "
+                f"recipe: {', '.join(of_folder)}."
+            )
+        of_folder[folder].append(name)
+    return [
+        replace(each, validation=of_folder[each.folder], validation_share=share)
+        for each in data_sets
+    ]
+
+
+def _names(listed: str | None) -> list[str] | None:
+    """The names in a list with commas."""
+    return None if listed is None else [name.strip() for name in listed.split(",")]
+
+
+def _wanted_validation(parsed: argparse.Namespace) -> tuple[list[str], float]:
+    share = parsed.validation_share
+    if share is not None and not 0 < share < 1:
+        raise CommandError(f"--validation-share must lie between 0 and 1; got {share}.")
+    wanted = _names(parsed.validation)
+    if parsed.validation_list:
+        try:
+            wanted = Path(parsed.validation_list).read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise CommandError(f"Cannot read {parsed.validation_list}: {error}.") from error
+    named = [wish.strip() for wish in wanted or [] if wish.strip()]
+    if wanted is not None and not named:
+        raise CommandError(
+            f"{parsed.validation_list or '--validation'} names no images to validate with."
+        )
+    return named, share or 0.0
+
+
+def _with_pixel_size(model: UNetModel, sources: list[LabelledImage]) -> UNetModel:
+    """A network that knows no pixel size is to see the one that most sections have."""
+    from collections import Counter
+    from dataclasses import replace
+
+    sections: Counter[float] = Counter()
+    for each in sources:
+        if each.image.pixel_size is not None:
+            sections[each.image.pixel_size] += len(each.annotations.sections)
+    if model.pixel_size is not None or not sections:
+        return model
+    return replace(model, pixel_size=sections.most_common(1)[0][0])
+
+
+def _report_data(
+    model: UNetModel, sources: list[LabelledImage], validation: list[LabelledImage]
+) -> None:
+    """Print what was found: sections, size, pixel size, and the share of each class."""
+    classes = max((each.annotations.classes for each in sources), key=len)
+    rows = [
+        ["", "image", "sections", "size", "nm/px", "labelled", *(each.name for each in classes)]
+    ]
+    for what, images in (("learn from", sources), ("judge by", validation)):
+        folders: dict[str, list[LabelledImage]] = {}
+        for each in images:
+            folders.setdefault(each.name.rpartition("/")[0], []).append(each)
+        for folder, inside in folders.items():
+            if len(inside) > MOST_LINES:
+                name = f"{len(inside)} images" + (f" in {folder}" if folder else "")
+                rows.append([what, *_report_row(name, inside, len(classes))])
+            else:
+                rows += [[what, *_report_row(e.name, [e], len(classes))] for e in inside]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        left = [cell.ljust(width) for cell, width in zip(row[:2], widths[:2], strict=True)]
+        right = [cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True)]
+        _say("  ".join([*left, *right]))
+    if any(model.magnification(each.image) != 1 for each in (*sources, *validation)):
+        _say(
+            f"The network sees {model.pixel_size:.4g} nm/px; images of another pixel size are "
+            "resampled to it."
+        )
+
+
+def _report_row(name: str, images: list[LabelledImage], classes: int) -> list[str]:
+    sections = [len(each.annotations.sections) for each in images]
+    sizes = sorted({each.image.shape[-2:] for each in images}, key=lambda s: s[0] * s[1])
+    known = sorted({size for each in images if (size := each.image.pixel_size) is not None})
+    pixel_sizes = [f"{size:.4g}" for size in (known[:1] + known[1:][-1:])]
+    if len(set(pixel_sizes)) == 1:
+        pixel_sizes = pixel_sizes[:1]
+    unknown = any(each.image.pixel_size is None for each in images)
+    counts = [0] * classes
+    for each in images:
+        for index, count in enumerate(each.annotations.counts()):
+            counts[index] += int(count)
+    labelled = sum(counts)
+    pixels = sum(
+        n * each.image.shape[-2] * each.image.shape[-1]
+        for n, each in zip(sections, images, strict=True)
+    )
+    if len(name) > LONGEST_NAME:
+        name = f"{name[: LONGEST_NAME // 2 - 2]}...{name[1 - LONGEST_NAME // 2 :]}"
+    return [
+        name,
+        str(sum(sections)),
+        " to ".join(f"{width} x {height}" for height, width in sizes[:1] + sizes[1:][-1:]),
+        ", ".join([*filter(None, [" to ".join(pixel_sizes)]), *["?"] * unknown]),
+        _percent(labelled, pixels),
+        *(
+            "not labelled"
+            if all(number in each.unlabelled for each in images)
+            else _percent(count, labelled)
+            for number, count in enumerate(counts, start=1)
+        ),
+    ]
+
+
+def _percent(part: int, whole: int) -> str:
+    """A share that is rounded to neither nothing nor all."""
+    share = part / whole
+    if 0 < share < 0.0005:
+        return "<0.1%"
+    return f"{min(share, 0.999) if part < whole else 1:.1%}"
+
+
+def _starting_model(parsed: argparse.Namespace, recipe: Recipe, seed: int) -> UNetModel:
+    from dataclasses import replace
+
     from napari_unet.core.annotations import class_table
+    from napari_unet.core.config import NetworkConfig
     from napari_unet.core.model import PRESETS, new_model
     from napari_unet.io.models import DEFAULT_MODEL, find_model
 
-    names = parsed.classes.split(",") if parsed.classes else None
-    if parsed.model == "new":
+    names = _names(parsed.classes) or recipe.classes
+    if parsed.model == "new" or (parsed.model is None and recipe.network is not None):
         network = PRESETS[parsed.preset or "light"]
-        classes = class_table(names) if names else class_table(["background", "foreground"])
-        return new_model(network, classes, seed=seed)
+        if recipe.network is not None:
+            network = NetworkConfig.from_dict({**network.to_dict(), **recipe.network})
+        classes = class_table(names or ["background", "foreground"])
+        model = new_model(network, classes, seed=seed)
+        return replace(model, pixel_size=recipe.pixel_size)
     if parsed.preset:
         raise CommandError("--preset says how to make a new network; use it with --model new.")
     model = find_model(parsed.model or DEFAULT_MODEL)
+    model = replace(model, pixel_size=recipe.pixel_size or model.pixel_size)
     return model.with_classes(class_table(names)) if names else model
 
 
 def _evaluate(parsed: argparse.Namespace) -> None:
-    import numpy as np
+    from dataclasses import replace
 
+    from napari_unet.core.evaluation import comparison
     from napari_unet.core.metrics import class_scores
     from napari_unet.io.images import read_image
 
-    masks = []
-    for path in (parsed.prediction, parsed.truth):
-        mask = np.asarray(read_image(path).data)
-        if mask.dtype.kind not in "bui" or mask.min() < 0 or mask.max() > 255:
-            raise CommandError(f"{path} is no mask: it must hold whole numbers from 0 to 255.")
-        masks.append(mask.astype(np.uint8))
-    predicted, truth = masks
-    values = [set(np.unique(mask)) for mask in masks]
-    for path, found in zip((parsed.prediction, parsed.truth), values, strict=True):
-        if len(found) > MOST_CLASSES:
+    prediction, truth = (
+        replace(read_image(path), name=path) for path in (parsed.prediction, parsed.truth)
+    )
+    if parsed.objects:
+        if parsed.boundary is not None or parsed.inverted_truth:
             raise CommandError(
-                f"{path} holds {len(found)} different values; this is a grey image or holds "
-                "objects rather than classes."
+                "--objects compares numbered objects; leave out --boundary and --inverted-truth, "
+                "which are for membranes."
             )
-    of_one_class = [found <= {0, 255} and 255 in found for found in values]
-    binary = all(found <= {0, 255} for found in values) or all(f <= {0, 1} for f in values)
-    if any(of_one_class) and not binary:
-        raise CommandError(
-            "One of the masks holds 0 and 255 (one class), the other classes 1, 2, ...; compare "
-            "masks of the same kind. predict --class NAME makes one of 0 and 255."
-        )
-    if binary:  # 0 is what the class is not, rather than what nobody annotated
-        predicted, truth = (np.where(mask > 0, 2, 1).astype(np.uint8) for mask in masks)
-    scores = class_scores(predicted, truth)
-    if binary:
-        scores = {max(*values[0], *values[1], 1): scores[2]} if 2 in scores else {}
-    if parsed.json:
-        _say(json.dumps({"classes": {str(n): s.to_dict() for n, s in scores.items()}}))
+        _evaluate_objects(prediction, truth, parsed.json)
         return
-    _say(f"{'class':>5}  {'F1':>7}  {'IoU':>7}  {'Dice':>7}  {'pixels':>10}")
+    number = None if parsed.boundary is None else _class_called(parsed.boundary, parsed.model)
+    both = comparison(prediction, truth, number, inverted_truth=parsed.inverted_truth)
+    scores = class_scores(both.predicted, both.truth)
+    if both.reported is not None:
+        scores = {name: scores[n] for n, name in both.reported.items() if n in scores}
+    boundary = _boundary_scores(both)
+    if parsed.json:
+        found: dict[str, Any] = {"classes": {str(n): s.to_dict() for n, s in scores.items()}}
+        if boundary is not None:
+            found["boundary"] = boundary.to_dict()
+        _say(json.dumps(found))
+        return
+    _say("class       F1      IoU     Dice  precision   recall      pixels")
     for number, score in scores.items():
-        figures = "  ".join(
-            f"{'-' if value is None else format(value, '.4f'):>7}"
-            for value in (score.f1, score.iou, score.dice)
+        _say(
+            f"{number:>5}  {_rounded(score.f1):>7}  {_rounded(score.iou):>7}  "
+            f"{_rounded(score.dice):>7}  {_rounded(score.precision):>9}  {_rounded(score.recall):>7}  "
+            f"{score.pixels:>10}"
         )
-        _say(f"{number:>5}  {figures}  {score.pixels:>10}")
+    if boundary is not None:
+        _say(f"\n{'membranes':<46}  {'value':>8}  threshold")
+        for name, title in _BOUNDARY_TITLES.items():
+            threshold = boundary.thresholds[name]
+            _say(
+                f"{title:<46}  {_rounded(getattr(boundary, name), 6):>8}  {_rounded(threshold, 1):>9}"
+            )
+
+
+_BOUNDARY_TITLES = {
+    "v_rand": "V_rand after border thinning (1 is best)",
+    "v_info": "V_info after border thinning (1 is best)",
+    "rand_error": "Rand error (0 is best)",
+    "warping_error": "warping error",
+    "challenge_warping_error": "warping error, only splits and mergers",
+    "pixel_error": "pixel error",
+    "challenge_pixel_error": "pixel error as 1 - F1 of the cells",
+}
+
+
+def _rounded(value: float | None, digits: int = 4) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _class_called(name: str, model: str | None) -> int:
+    """The number of a class that is given by its name or by this number."""
+    from napari_unet.core.annotations import class_number
+    from napari_unet.io.models import DEFAULT_MODEL, find_model
+
+    if name.isascii() and name.isdigit():
+        return int(name)
+    return class_number(find_model(model or DEFAULT_MODEL).classes, name)
+
+
+def _boundary_scores(both: Comparison) -> BoundaryScores | None:
+    if both.membrane is None or both.true_membrane is None:
+        return None
+    from napari_unet.core.segmentation_metrics import boundary_scores, compare_section
+
+    sections = []
+    with _progress(len(both.membrane), "sections") as bar:
+        for membrane, truth in zip(both.membrane, both.true_membrane, strict=True):
+            sections.append(compare_section(membrane, truth))
+            bar.update()
+    return boundary_scores(sections)
+
+
+def _evaluate_objects(prediction: ImageArray, truth: ImageArray, as_json: bool) -> None:
+    from napari_unet.core.evaluation import object_numbers
+    from napari_unet.core.segmentation_metrics import object_scores
+
+    scores = object_scores(object_numbers(prediction), object_numbers(truth))
+    if as_json:
+        _say(json.dumps({"objects": scores.to_dict()}))
+        return
+    _say("  ARAND  precision   recall      VOI    split    merge  predicted    true")
+    _say(
+        f"{_rounded(scores.arand):>7}  {_rounded(scores.precision):>9}  {_rounded(scores.recall):>7}  "
+        f"{_rounded(scores.voi):>7}  {_rounded(scores.voi_split):>7}  {_rounded(scores.voi_merge):>7}  "
+        f"{scores.predicted_objects:>9}  {scores.true_objects:>6}"
+    )
 
 
 def _models(parsed: argparse.Namespace) -> None:
@@ -419,7 +843,9 @@ def _models(parsed: argparse.Namespace) -> None:
     for each in bundled_models():
         model = load_model(each.path)
         size = sum(p.numel() for p in model.network.parameters()) / 1e6
-        _say(f"{each.name}: {', '.join(c.name for c in model.classes)} ({size:.1f} M parameters)")
+        seen = f", {model.pixel_size:.4g} nm/px" if model.pixel_size else ""
+        names = ", ".join(c.name for c in model.classes)
+        _say(f"{each.name}: {names} ({size:.1f} M parameters{seen})")
 
 
 def _info(parsed: argparse.Namespace) -> None:

@@ -1,7 +1,11 @@
 """Small images, networks and recipes that the tests share."""
 
+import copy
+from dataclasses import replace
+
 import numpy as np
 import torch
+from torch import nn
 
 from napari_unet.core.annotations import annotations_from_array, class_table
 from napari_unet.core.config import LIGHT_NETWORK, AugmentationConfig, TrainingConfig
@@ -12,7 +16,14 @@ from napari_unet.core.network import UNet
 TINY_NETWORK = LIGHT_NETWORK.replace(classes=2, depth=2, width=4, dropout=0.0)
 
 UNVARIED = AugmentationConfig(
-    rotation=0.0, mirror=False, scale=0.0, elastic=0.0, contrast=0.0, brightness=0.0, noise=0.0
+    rotation=0.0,
+    mirror=False,
+    scale=0.0,
+    elastic=0.0,
+    contrast=0.0,
+    gamma=0.0,
+    brightness=0.0,
+    noise=0.0,
 )
 
 QUICK_TRAINING = TrainingConfig(
@@ -29,6 +40,22 @@ def tiny_model(*names, seed=0, **network) -> UNetModel:
     """An untrained model of a few hundred weights; two classes unless more are named."""
     classes = class_table(names or ("background", "disc"))
     return new_model(TINY_NETWORK.replace(classes=len(classes), **network), classes, seed=seed)
+
+
+def with_lived_in_statistics(model: UNetModel, seed=0) -> UNetModel:
+    """The same model whose batch normalisation has seen something: no statistic is 0 or 1."""
+    network = copy.deepcopy(model.network)
+    chance = torch.Generator().manual_seed(seed)
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            for tensor, low, high in (
+                (layer.running_mean, -0.5, 0.5),
+                (layer.running_var, 0.5, 2.0),
+                (layer.weight.data, 0.5, 1.5),
+                (layer.bias.data, -0.5, 0.5),
+            ):
+                tensor.uniform_(low, high, generator=chance)
+    return replace(model, network=network)
 
 
 def bright_discs(sections=1, size=64, seed=0):
@@ -72,4 +99,4 @@ def short_of_memory(model: UNetModel, pixels: int) -> UNetModel:
     network = NetworkShortOfMemory(model.network.config)
     network.load_state_dict(model.network.state_dict())
     network.pixels = pixels
-    return UNetModel(model.name, network.eval(), model.classes, model.steps, model.history)
+    return replace(model, network=network.eval())

@@ -114,7 +114,7 @@ class NetworkConfig(Config):
 
 ORIGINAL_NETWORK = NetworkConfig()
 LIGHT_NETWORK = NetworkConfig(
-    classes=3, depth=3, width=32, padding="same", normalisation="batch", dropout=0.2
+    classes=3, depth=4, width=24, padding="same", normalisation="batch", dropout=0.2
 )
 
 
@@ -127,6 +127,13 @@ class AugmentationConfig(Config):
     scale: float = option(
         0.15, "Largest change of scale (0.15: from 1/1.15 to 1.15).", minimum=0.0, maximum=1.0
     )
+    coarser: float = option(
+        1.0,
+        "Half of the patches are shown with pixels up to this many times larger, so that "
+        "other magnifications become familiar; 1 leaves them.",
+        minimum=1.0,
+        maximum=8.0,
+    )
     elastic: float = option(
         10.0,
         "Standard deviation of the elastic displacements, in pixels (paper: 10).",
@@ -136,9 +143,8 @@ class AugmentationConfig(Config):
     elastic_grid: int = option(
         3, "Nodes per side of the coarse displacement grid (paper: 3).", minimum=2, maximum=16
     )
-    contrast: float = option(
-        0.25, "Largest relative change of contrast and gamma.", minimum=0.0, maximum=0.9
-    )
+    contrast: float = option(0.25, "Largest relative change of contrast.", minimum=0.0, maximum=0.9)
+    gamma: float = option(0.25, "Largest relative change of gamma.", minimum=0.0, maximum=0.9)
     brightness: float = option(
         0.25, "Largest shift of the grey values, in standard deviations.", minimum=0.0, maximum=3.0
     )
@@ -148,13 +154,22 @@ class AugmentationConfig(Config):
         minimum=0.0,
         maximum=2.0,
     )
+    blur: float = option(
+        0.0,
+        "Half of the patches are blurred, by at most this standard deviation in pixels.",
+        minimum=0.0,
+        maximum=10.0,
+    )
+    inversion: float = option(
+        0.0, "Share of patches whose dark and bright are exchanged.", minimum=0.0, maximum=1.0
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig(Config):
     """How a network learns from annotations. The defaults suit corrections with a brush."""
 
-    steps: int = option(0, "Training steps; 0 goes on until stopped.", minimum=0)
+    steps: int = option(0, "Training steps; 0 sets no number.", minimum=0)
     minutes: float = option(0.0, "Stop after so many minutes; 0 sets no limit.", minimum=0.0)
     seed: int = option(0, "Seed of everything that is drawn at random.", minimum=0)
     optimiser: str = option("adamw", "sgd is the paper's choice.", choices=("adamw", "sgd"))
@@ -210,6 +225,16 @@ class TrainingConfig(Config):
         minimum=0.0,
         maximum=0.99999,
     )
+    frozen_statistics: float = option(
+        0.0,
+        "Share of the steps, at the end, in which batch normalisation keeps its statistics, so "
+        "that the network learns as it will predict.",
+        minimum=0.0,
+        maximum=0.95,
+    )
+    validate_every: int = option(
+        0, "Steps between two looks at the validation sections; 0 takes none.", minimum=0
+    )
     publish_seconds: float = option(
         3.0, "Seconds between two sets of weights handed out while training.", minimum=0.0
     )
@@ -253,6 +278,12 @@ class PredictionConfig(Config):
         "Side of a tile, in pixels; smaller tiles need less memory.",
         minimum=16,
         maximum=16384,
+    )
+    test_time_augmentation: str = option(
+        "none",
+        "Average over symmetries (8 mirror images and quarter turns) or over rotations (7, as in "
+        "the paper): better masks, in 8 or more times the time.",
+        choices=("none", "symmetries", "rotations"),
     )
     precision: str = option(
         "auto",

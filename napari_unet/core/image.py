@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_unet.core.units import PIXEL, nanometres
+
 SectionIndex = tuple[int, ...]
 """Position of a section along the axes that lead up to (Y, X); ``()`` in a single image."""
-
-PIXEL = "pixel"
-"""Unit of an axis whose spacing is not known."""
 
 _LUMINANCE = (0.2126, 0.7152, 0.0722)
 """Weights of red, green and blue (ITU-R BT.709)."""
@@ -84,6 +83,27 @@ class ImageArray:
     def dtype(self) -> np.dtype[Any]:
         dtype: np.dtype[Any] = np.dtype(self.data.dtype)
         return dtype
+
+    @property
+    def pixel_size(self) -> float | None:
+        """Side of a pixel in nanometres (of the mean area, where Y and X differ), if known."""
+        height, width = (
+            nanometres(self.scale[axis], self.units[axis])
+            for axis in (self.axes.index("Y"), self.axes.index("X"))
+        )
+        return None if height is None or width is None else float(np.sqrt(height * width))
+
+    def with_pixel_size(self, pixel_size: float) -> ImageArray:
+        """Return the image with this side of a pixel, in nanometres, along Y and X."""
+        return replace(
+            self,
+            scale=tuple(
+                pixel_size if a in "YX" else s for a, s in zip(self.axes, self.scale, strict=True)
+            ),
+            units=tuple(
+                "nm" if a in "YX" else u for a, u in zip(self.axes, self.units, strict=True)
+            ),
+        )
 
     def sections(self) -> Iterator[SectionIndex]:
         """Yield the index of every (Y, X) section, in order."""

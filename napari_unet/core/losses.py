@@ -85,7 +85,13 @@ def class_weights(counts: npt.NDArray[np.int64], balance: float) -> npt.NDArray[
     return weights.astype(np.float32)
 
 
-def painted_loss(kind: str, logits: Tensor, painted: Tensor, weights: Tensor) -> Tensor:
+def painted_loss(
+    kind: str,
+    logits: Tensor,
+    painted: Tensor,
+    weights: Tensor,
+    unlabelled: Tensor | None = None,
+) -> Tensor:
     """Return the loss over the painted pixels; unpainted ones have no influence.
 
     Parameters
@@ -98,17 +104,36 @@ def painted_loss(kind: str, logits: Tensor, painted: Tensor, weights: Tensor) ->
         Class numbers, int64 (N, H, W): 0 = not painted, class 1 is channel 0.
     weights
         Weight of each pixel, float (N, H, W).
+    unlabelled
+        bool (N, at least classes): which classes nobody looked for in which patch. Their
+        probability counts as background there, so that finding them is no mistake.
     """
     mask = painted > 0
     target = (painted - 1).clamp(min=0)
-    loss = logits.new_zeros((), dtype=torch.float32)
+    logits = logits.float()
+    if unlabelled is not None:
+        logits = _with_background(logits, unlabelled[:, : logits.shape[1]])
+    loss = logits.new_zeros(())
     if "cross-entropy" in kind:
-        each = functional.cross_entropy(logits.float(), target, reduction="none")
+        each = functional.cross_entropy(logits, target, reduction="none")
         weight = weights * mask
         loss = loss + (each * weight).sum() / weight.sum().clamp(min=1e-6)
     if "dice" in kind:
-        loss = loss + _dice_loss(logits.float(), target, mask)
+        loss = loss + _dice_loss(logits, target, mask)
     return loss
+
+
+def _with_background(logits: Tensor, unlabelled: Tensor) -> Tensor:
+    """Return logits (N, classes, H, W) in which unlabelled classes are part of the background.
+
+    The exponentials of logits add up as probabilities do.
+    """
+    impossible = torch.finfo(logits.dtype).min
+    merged = unlabelled.clone()
+    merged[:, 0] = True
+    background = logits.masked_fill(~merged[:, :, None, None], impossible).logsumexp(dim=1)
+    others = logits.masked_fill(unlabelled[:, :, None, None], impossible)
+    return torch.cat([background[:, None], others[:, 1:]], dim=1)
 
 
 def memory_loss(logits: Tensor, remembered: Tensor, painted: Tensor) -> Tensor:

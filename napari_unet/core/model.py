@@ -15,10 +15,17 @@ from napari_unet.core.config import (
     ORIGINAL_NETWORK,
     NetworkConfig,
 )
+from napari_unet.core.image import ImageArray
 from napari_unet.core.network import UNet
 
 PRESETS = {"original": ORIGINAL_NETWORK, "light": LIGHT_NETWORK}
 """Networks that can be trained from nothing."""
+
+SAME_PIXEL_SIZE = 1.2
+"""Pixel sizes whose ratio is at most this are taken as the same."""
+
+LARGEST_MAGNIFICATION = 4.0
+"""Images are neither enlarged nor reduced by more than this."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +44,8 @@ class UNetModel:
         Training steps that led here.
     history
         One record per training: recipe, data, versions, figures.
+    pixel_size
+        Nanometres per pixel at which the network sees best; None if that is not known.
     """
 
     name: str
@@ -44,6 +53,7 @@ class UNetModel:
     classes: ClassTable
     steps: int = 0
     history: tuple[dict[str, Any], ...] = field(default=())
+    pixel_size: float | None = None
 
     def __post_init__(self) -> None:
         if self.network.config.classes != len(self.classes):
@@ -51,6 +61,19 @@ class UNetModel:
                 f"The network tells {self.network.config.classes} classes apart, but "
                 f"{len(self.classes)} are named: {', '.join(c.name for c in self.classes)}."
             )
+
+    def magnification(self, image: ImageArray) -> float:
+        """Return by how much an image is enlarged for the network, so that it sees its pixel size.
+
+        It is 1 where either pixel size is unknown, or both are the same within a fifth: a
+        network is trained with more variation than that.
+        """
+        if self.pixel_size is None or image.pixel_size is None:
+            return 1.0
+        factor = image.pixel_size / self.pixel_size
+        if 1 / SAME_PIXEL_SIZE <= factor <= SAME_PIXEL_SIZE:
+            return 1.0
+        return float(min(max(factor, 1 / LARGEST_MAGNIFICATION), LARGEST_MAGNIFICATION))
 
     def with_classes(self, classes: ClassTable, seed: int = 0) -> UNetModel:
         """Return a model for a longer class table, or the same classes under other names.

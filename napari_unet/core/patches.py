@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,15 +13,64 @@ import torch
 from torch import Tensor
 
 from napari_unet.core.annotations import BACKGROUND, Annotations, class_number
-from napari_unet.core.augmentation import augment, reach
+from napari_unet.core.augmentation import augment, mean_step, sampling_positions
 from napari_unet.core.config import NetworkConfig, TrainingConfig
 from napari_unet.core.image import GreyStatistics, ImageArray, SectionIndex
 from napari_unet.core.losses import border_weights, cells_between, class_weights
 from napari_unet.core.network import lost, output_size, smallest_input
+from napari_unet.core.resampling import antialiasing_deviation
 from napari_unet.core.tiling import read_mirrored
 
 POSITIONS_KEPT = 20_000
 """Painted pixels remembered per class and section as places to draw patches around."""
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledImage:
+    """An image to learn from, or to be judged by.
+
+    Parameters
+    ----------
+    image
+        Grey image whose axes end with (Y, X).
+    annotations
+        What was painted.
+    unlabelled
+        Numbers of classes that nobody looked for in this image: where the background is painted,
+        they may be there as well.
+    share
+        How often patches are drawn from this image, relative to the others.
+    statistics
+        Grey statistics of the image, if they are known already.
+    name
+        What it is called in reports.
+    """
+
+    image: ImageArray
+    annotations: Annotations
+    unlabelled: frozenset[int] = frozenset()
+    share: float = 1.0
+    statistics: GreyStatistics | None = None
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.share) and self.share > 0):
+            raise ValueError(f"The share of {self.name!r} must be positive; got {self.share}.")
+        if BACKGROUND in self.unlabelled:
+            raise ValueError(
+                f"The background of {self.name!r} cannot be unlabelled: it is where no "
+                "labelled class is."
+            )
+        if not self.unlabelled:
+            return
+        painted = zip(self.annotations.classes, self.annotations.counts(), strict=True)
+        for number, (each, count) in enumerate(painted, start=1):
+            if count and number in self.unlabelled:
+                raise ValueError(
+                    f"{self.name!r} holds {count} pixels of {each.name!r}, which is said to be "
+                    "unlabelled there. Leave it out of the unlabelled classes, or set those "
+                    "pixels to 0."
+                )
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +80,7 @@ class Batch:
     grey: Tensor  # (N, 1, input, input)
     painted: Tensor  # (N, output, output) int64, 0 = not painted
     weights: Tensor  # (N, output, output)
+    unlabelled: Tensor | None = None  # (N, 255) bool: class n + 1 may hide in the background
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,12 +98,10 @@ class PatchSampler:
 
     Parameters
     ----------
-    image
-        Grey image whose axes end with (Y, X).
-    statistics
-        Its grey statistics.
-    annotations
-        What was painted; `update` brings news of it.
+    sources
+        What to draw from; `update` brings news of the first one. Their statistics must be known.
+    magnifications
+        Pixels of the network per pixel of the image, for each source.
     config, network
         How patches are made, and for which network.
     device
@@ -60,26 +110,73 @@ class PatchSampler:
 
     def __init__(
         self,
-        image: ImageArray,
-        statistics: GreyStatistics,
-        annotations: Annotations,
+        sources: Sequence[LabelledImage],
+        magnifications: Sequence[float],
         config: TrainingConfig,
         network: NetworkConfig,
         device: torch.device,
     ) -> None:
-        self._image = image
-        self._statistics = statistics
         self._config = config
         self._network = network
         self._device = device
-        self._places = np.random.default_rng(config.seed)
-        self._generator = torch.Generator(device=device).manual_seed(config.seed)
-        self._sections: dict[SectionIndex, _PaintedSection] = {}
+        self.places = np.random.default_rng(config.seed)
+        self.generator = torch.Generator(device=device).manual_seed(config.seed)
         self.patch_size = config.patch_size
-        self.update(annotations)
+        self._sources = [
+            _PaintedImage(source, magnification, config, self.places, device)
+            for source, magnification in zip(sources, magnifications, strict=True)
+        ]
+        self._shares = np.array([source.share for source in sources], np.float64)
+        unlabelled = torch.zeros((len(sources), 255), dtype=torch.bool, device=device)
+        for row, source in zip(unlabelled, sources, strict=True):
+            row[[number - 1 for number in source.unlabelled]] = True
+        self._unlabelled = unlabelled if bool(unlabelled.any()) else None
 
     def update(self, annotations: Annotations) -> None:
-        """Learn from these annotations from now on; only changed sections cost time."""
+        """Learn from these annotations of the first source; only changed sections cost time."""
+        self._sources[0].update(annotations)
+
+    def draw(self, count: int) -> Batch:
+        """Return the next `count` patches."""
+        wanted = max(1, self.patch_size - lost(self._network))
+        size = smallest_input(self._network, wanted)
+        inset = (size - output_size(self._network, size)) // 2
+        kept = slice(inset, size - inset)
+        shares = self._shares * [source.is_painted for source in self._sources]
+        drawn = self.places.choice(len(self._sources), count, p=shares / shares.sum())
+        patches = [self._sources[i].patch(size, inset, self.generator) for i in drawn]
+        grey, painted, weights = (torch.stack(part) for part in zip(*patches, strict=True))
+        return Batch(
+            grey,
+            painted[:, kept, kept],
+            weights[:, kept, kept],
+            None if self._unlabelled is None else self._unlabelled[torch.from_numpy(drawn)],
+        )
+
+
+class _PaintedImage:
+    """One source of patches."""
+
+    def __init__(
+        self,
+        source: LabelledImage,
+        magnification: float,
+        config: TrainingConfig,
+        places: np.random.Generator,
+        device: torch.device,
+    ) -> None:
+        if source.statistics is None:
+            raise ValueError(f"The grey statistics of {source.name!r} must be known.")
+        self._image = source.image
+        self._statistics = source.statistics
+        self._magnification = magnification
+        self._config = config
+        self._places = places
+        self._device = device
+        self._sections: dict[SectionIndex, _PaintedSection] = {}
+        self.update(source.annotations)
+
+    def update(self, annotations: Annotations) -> None:
         known = self._sections
         self._sections = {
             index: known[index]
@@ -98,6 +195,10 @@ class PatchSampler:
         weights = np.zeros(256, np.float32)
         weights[1:] = class_weights(counts[1:], self._config.class_balance)
         self._class_weights = torch.from_numpy(weights).to(self._device)
+
+    @property
+    def is_painted(self) -> bool:
+        return bool(self._painted_classes)
 
     def _look_at(self, painted: npt.NDArray[np.uint8], annotations: Annotations) -> _PaintedSection:
         flat = painted.ravel()
@@ -123,29 +224,33 @@ class PatchSampler:
         if self._config.border_class in names:
             border = class_number(annotations.classes, self._config.border_class)
         cells = cells_between(painted, border)
-        return border_weights(cells, self._config.border_weight, self._config.border_sigma)
+        sigma = self._config.border_sigma / self._magnification
+        return border_weights(cells, self._config.border_weight, sigma)
 
-    def draw(self, count: int) -> Batch:
-        """Return the next `count` patches."""
-        wanted = max(1, self.patch_size - lost(self._network))
-        size = smallest_input(self._network, wanted)
-        inset = (size - output_size(self._network, size)) // 2
-        patches = [self._patch(size, inset) for _ in range(count)]
-        grey, painted, border = (torch.stack(part) for part in zip(*patches, strict=True))
-        return Batch(grey, painted, self._class_weights[painted] + border)
-
-    def _patch(self, size: int, inset: int) -> tuple[Tensor, Tensor, Tensor]:
-        index, row, column = self._place()
+    def patch(
+        self, size: int, inset: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return grey values (1, size, size), classes and weights (size, size) of a new patch."""
+        index, *place = self._place()
         section = self._sections[index]
-        output = size - 2 * inset
-        row, column = (int(p + self._places.integers(-output // 3, output // 3 + 1))
-                       for p in (row, column))  # fmt: skip
-        side = reach(size, self._config.augmentation)
-        corner = (row - side // 2, column - side // 2, side, side)
+        positions = sampling_positions(
+            size, self._config.augmentation, generator, self._magnification
+        )
+        step = mean_step(positions)
+        shift = (size - 2 * inset) // 3
+        row, column = (
+            p + round(step * int(self._places.integers(-shift, shift + 1))) for p in place
+        )
+        # Read just what the positions and the blur before skipping pixels need.
+        beyond = 2 + math.ceil(3 * antialiasing_deviation(step))
+        half = [math.ceil(float(axis.abs().max())) + beyond for axis in positions]
+        # An even patch has its centre between pixels, and so must the piece.
+        sides = [2 * each + size % 2 for each in half]
+        corner = (row - half[0], column - half[1], *sides)
         grey = read_mirrored(self._image.data[index] if index else self._image.data, *corner)
         painted = read_mirrored(section.painted, *corner)
         border = (
-            np.zeros((side, side), np.float32)
+            np.zeros(painted.shape, np.float32)
             if section.border is None
             else read_mirrored(section.border, *corner)
         )
@@ -153,12 +258,11 @@ class PatchSampler:
             torch.from_numpy(self._statistics.normalise(grey))[None].to(self._device),
             torch.from_numpy(painted).to(self._device),
             torch.from_numpy(border).to(self._device),
-            size,
+            positions,
             self._config.augmentation,
-            self._generator,
+            generator,
         )
-        kept = slice(inset, size - inset)
-        return varied[0], varied[1][kept, kept], varied[2][kept, kept]
+        return varied[0], varied[1], self._class_weights[varied[1]] + varied[2]
 
     def _place(self) -> tuple[SectionIndex, int, int]:
         """A painted pixel at random: first the class, then the section by its share, then the pixel."""

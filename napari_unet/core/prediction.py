@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
@@ -12,11 +13,12 @@ import numpy.typing as npt
 import torch
 
 from napari_unet.core.config import PredictionConfig
-from napari_unet.core.devices import choose_device, computing, is_out_of_memory
+from napari_unet.core.devices import choose_device, is_out_of_memory
 from napari_unet.core.image import GreyStatistics, ImageArray, SectionIndex, grey_statistics
 from napari_unet.core.model import UNetModel, check_takes_grey
-from napari_unet.core.network import UNet, context, smallest_input
-from napari_unet.core.tiling import Tile, plan_tiles, read_mirrored
+from napari_unet.core.network import UNet
+from napari_unet.core.tiles import tile_probabilities
+from napari_unet.core.tiling import Tile, plan_tiles
 
 Yielded = TypeVar("Yielded")
 Returned = TypeVar("Returned")
@@ -67,9 +69,10 @@ def predict(
 ) -> Generator[TileDone, SectionIndex | None, None]:
     """Predict the classes of an image, section by section and tile by tile.
 
-    Sections are cut into tiles that see as much of their surroundings as the network needs,
-    mirrored at the border of the image (overlap-tile strategy, paper, figure 2). Where memory
-    runs out the tiles are halved, which is said once in a warning.
+    Sections are cut into tiles that see as much of their surroundings as the network needs
+    (see `tile_probabilities`). Where memory runs out the tiles are halved, which is said once in
+    a warning. Where the pixel size of the image is known and another than that of the model, the
+    network sees the image at its own pixel size.
 
     Parameters
     ----------
@@ -104,7 +107,8 @@ def predict(
     statistics = statistics or known_statistics(image)
     remaining = list(image.sections() if sections is None else sections)
     total = len(remaining)
-    network = model.network if target.type == "cpu" else _on(model.network, target)
+    network = _on(model.network.folded(), target)
+    magnification = model.magnification(image)
     height, width = image.shape[-2:]
     multiple = 2**network.config.depth
     tile_size = config.tile_size
@@ -120,8 +124,15 @@ def predict(
                 return
             tile = tiles[number]
             try:
-                probabilities = _tile_probabilities(
-                    network, section, tile, statistics, target, config.precision
+                probabilities = tile_probabilities(
+                    network,
+                    section,
+                    tile,
+                    statistics,
+                    magnification=magnification,
+                    test_time_augmentation=config.test_time_augmentation,
+                    device=target,
+                    precision=config.precision,
                 )
             except RuntimeError as error:
                 if not is_out_of_memory(error):
@@ -167,9 +178,7 @@ def known_statistics(image: ImageArray) -> GreyStatistics:
 
 
 def _on(network: UNet, device: torch.device) -> UNet:
-    moved = UNet(network.config)
-    moved.load_state_dict(network.state_dict())
-    return moved.eval().to(device)
+    return network if device.type == "cpu" else copy.deepcopy(network).to(device)
 
 
 def _smaller_tile(size: int, error: Exception) -> int:
@@ -179,31 +188,6 @@ def _smaller_tile(size: int, error: Exception) -> int:
             "other programs that use it, or choose the CPU."
         ) from error
     return size // 2
-
-
-@torch.inference_mode()
-def _tile_probabilities(
-    network: UNet,
-    section: Any,
-    tile: Tile,
-    statistics: GreyStatistics,
-    device: torch.device,
-    precision: str,
-) -> npt.NDArray[np.float32]:
-    config = network.config
-    margin = context(config)
-    if config.padding == "same":
-        sides = [smallest_input(config, n) + 2 * margin for n in (tile.height, tile.width)]
-    else:
-        sides = [smallest_input(config, n) for n in (tile.height, tile.width)]
-    grey = read_mirrored(section, tile.top - margin, tile.left - margin, *sides)
-    batch = torch.from_numpy(statistics.normalise(grey))[None, None].to(device)
-    with computing(device, precision):
-        logits = network(batch.contiguous(memory_format=torch.channels_last))[0].float()
-    inset = margin if config.padding == "same" else 0
-    logits = logits[:, inset : inset + tile.height, inset : inset + tile.width]
-    probabilities: npt.NDArray[np.float32] = logits.softmax(dim=0).cpu().numpy()
-    return probabilities
 
 
 def gather(

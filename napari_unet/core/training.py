@@ -6,7 +6,7 @@ import copy
 import math
 import time
 import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,13 +16,23 @@ from torch import Tensor, nn
 
 from napari_unet import __version__
 from napari_unet.core.annotations import Annotations, ClassTable
+from napari_unet.core.checkpoint import (
+    Checkpoint,
+    chance_tensors,
+    named,
+    optimiser_tensors,
+    part,
+    restore_chance,
+    restore_optimiser,
+)
 from napari_unet.core.config import TrainingConfig
 from napari_unet.core.devices import choose_device, computing, is_out_of_memory
 from napari_unet.core.image import GreyStatistics, ImageArray
 from napari_unet.core.losses import memory_loss, painted_loss
 from napari_unet.core.model import UNetModel, check_takes_grey
-from napari_unet.core.patches import Batch, PatchSampler
+from napari_unet.core.patches import Batch, LabelledImage, PatchSampler
 from napari_unet.core.prediction import known_statistics, never
+from napari_unet.core.validation import Scores, validate
 
 SMALLEST_PATCH = 64
 """Patches are not halved below this when memory runs out."""
@@ -44,11 +54,70 @@ class TrainingStep:
     """NaN while there is nothing to learn from."""
     model: UNetModel | None = None
     """New weights, every so often: a copy that training does not touch again."""
+    validation: dict[str, Scores] | None = None
+    """How the averaged weights do on the validation sections, where they were looked at."""
+    checkpoint: Checkpoint | None = None
+    """Where training could go on later, every so often."""
 
 
-def nothing_to_learn(annotations: Annotations) -> str | None:
+class Curve:
+    """The course of a training: mean loss and validation scores, every so many steps."""
+
+    def __init__(self) -> None:
+        self.points: list[dict[str, Any]] = []
+        self._losses: list[float] = []
+
+    @property
+    def last_step(self) -> int:
+        return int(self.points[-1]["step"]) if self.points else 0
+
+    def add_loss(self, loss: float) -> None:
+        """Note the loss of a step."""
+        if math.isfinite(loss):
+            self._losses.append(loss)
+
+    def add_scores(self, step: int, scores: dict[str, Scores]) -> None:
+        """Note the validation scores after a step, and the mean loss since the last ones."""
+        self.points.append(
+            {
+                "step": step,
+                "loss": round(float(np.mean(self._losses)), 5) if self._losses else None,
+                "validation": {
+                    image: {
+                        name: {"f1": _rounded(each.f1), "iou": _rounded(each.iou)}
+                        for name, each in of_class.items()
+                    }
+                    for image, of_class in scores.items()
+                },
+            }
+        )
+        self._losses = []
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"points": list(self.points), "losses": list(self._losses)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Curve:
+        """Return the curve that `to_dict` described."""
+        curve = cls()
+        curve.points, curve._losses = list(values["points"]), list(values["losses"])
+        return curve
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
+def nothing_to_learn(*annotations: Annotations) -> str | None:
     """Return why these annotations cannot be learnt from, or None if they can."""
-    painted = [c.name for c, n in zip(annotations.classes, annotations.counts(), strict=True) if n]
+    painted = list(
+        dict.fromkeys(
+            c.name
+            for each in annotations
+            for c, n in zip(each.classes, each.counts(), strict=True)
+            if n
+        )
+    )
     if not painted:
         return "Nothing is painted yet. Paint a few strokes of at least two classes, then learn."
     if len(painted) == 1:
@@ -74,19 +143,55 @@ def train(
 
     Parameters
     ----------
-    model
-        Where to begin. Batch normalisation keeps its statistics unless the model is untrained.
     image
         Grey image whose axes end with (Y, X).
     annotations
         What was painted.
-    config
-        The recipe.
     statistics
         Grey statistics of the image, if they are known already.
+    model, config, device, should_stop, clock
+        See `train_on`, which this calls with one image.
+    """
+    source = LabelledImage(image, annotations, statistics=statistics, name=image.name)
+    return (
+        yield from train_on(
+            model, [source], config, device=device, should_stop=should_stop, clock=clock
+        )
+    )
+
+
+def train_on(
+    model: UNetModel,
+    sources: Sequence[LabelledImage],
+    config: TrainingConfig | None = None,
+    *,
+    validation: Sequence[LabelledImage] = (),
+    resume: Checkpoint | None = None,
+    checkpoint_seconds: float = math.inf,
+    device: str = "auto",
+    should_stop: Callable[[], bool] = never,
+    clock: Callable[[], float] = time.monotonic,
+) -> Generator[TrainingStep, Annotations | None, UNetModel]:
+    """Train a copy of a model on labelled images.
+
+    Parameters
+    ----------
+    model
+        Where to begin. Batch normalisation keeps its statistics unless the model is untrained.
+    sources
+        What to learn from; patches are drawn from each by its share.
+    config
+        The recipe.
+    validation
+        Labelled sections that are not learnt from, and looked at every
+        ``config.validate_every`` steps and at the end.
+    resume
+        Go on from here, with the same model, sources and recipe.
+    checkpoint_seconds
+        How often a step carries a checkpoint; where it is finite, so does the last one.
     device
         ``auto``, ``cpu``, ``cuda`` or ``mps``. On the CPU the same seed and annotations give the
-        same weights.
+        same weights, whether training was interrupted or not.
     should_stop
         Asked before every step; what was learnt so far is returned.
     clock
@@ -95,7 +200,7 @@ def train(
     Yields
     ------
     TrainingStep
-        Annotations sent back replace those learnt from; new classes grow the network.
+        Annotations sent back replace those of the first source; new classes grow the network.
 
     Returns
     -------
@@ -105,30 +210,72 @@ def train(
     Raises
     ------
     ValueError
-        If fewer than two classes are painted, or the device is missing.
+        If fewer than two classes are painted, the device is missing, or the checkpoint is of
+        another recipe.
     MemoryError
         If not even a single small patch fits into the device's memory.
     """
     check_takes_grey(model)
     config = config or TrainingConfig()
-    reason = nothing_to_learn(annotations)
+    sources = [
+        each if each.statistics else replace(each, statistics=known_statistics(each.image))
+        for each in sources
+    ]
+    annotations = sources[0].annotations
+    reason = nothing_to_learn(*(each.annotations for each in sources))
     if reason:
         raise ValueError(reason)
     target = choose_device(device)
-    statistics = statistics or known_statistics(image)
+    # Every set of weights that is handed out knows which pixel size it learnt.
+    model = replace(model, pixel_size=model.pixel_size or sources[0].image.pixel_size)
     torch.manual_seed(config.seed)  # dropout
-    grown = model.with_classes(_at_least(annotations.classes, model))
+    classes = max((each.annotations.classes for each in sources), key=len)
+    grown = model.with_classes(_at_least(classes, model))
     learner = _Learner(grown, model, config, target)
-    sampler = PatchSampler(image, statistics, annotations, config, learner.network.config, target)
+    magnifications = [model.magnification(each.image) for each in sources]
+    sampler = PatchSampler(sources, magnifications, config, learner.network.config, target)
     batch_size = config.batch_size
-    began = published = clock()
-    step, loss = 0, math.nan
+    step, loss, curve = 0, math.nan, Curve()
+    earlier_seconds = 0.0
+    if resume is not None:
+        resume.check_fits(config, learner.network)
+        step, earlier_seconds = resume.values["step"], resume.values["seconds"]
+        curve = Curve.from_dict(resume.values["curve"])
+        learner.restore(resume, step)
+        sampler.places.bit_generator.state = resume.values["places"]
+        restore_chance(sampler, part(resume.tensors, "chance"))
+    began = published = saved = clock()
+
+    def seconds() -> float:
+        return earlier_seconds + clock() - began
+
+    def checkpoint() -> Checkpoint:
+        return Checkpoint(
+            learner.tensors() | named(chance_tensors(sampler), "chance"),
+            {
+                "config": config.to_dict(),
+                "network": learner.network.config.to_dict(),
+                "step": step,
+                "seconds": seconds(),
+                "curve": curve.to_dict(),
+                "places": sampler.places.bit_generator.state,
+            },
+        )
+
+    def look_at_validation() -> dict[str, Scores] | None:
+        if not validation or should_stop():
+            return None
+        current = learner.published(model.steps + step)
+        scores = validate(current, validation, device=device, should_stop=should_stop)
+        if should_stop():
+            return None
+        curve.add_scores(step, scores)
+        return scores
 
     while not should_stop():
-        seconds = clock() - began
         progress = max(
             step / config.steps if config.steps else 0.0,
-            seconds / (60 * config.minutes) if config.minutes else 0.0,
+            seconds() / (60 * config.minutes) if config.minutes else 0.0,
         )
         if progress >= 1:
             break
@@ -144,22 +291,33 @@ def train(
                     torch.cuda.empty_cache()
                 continue
             step += 1
+            curve.add_loss(loss)
         else:  # all paint was erased meanwhile: wait for more
             loss = math.nan
             time.sleep(WAITING_SECONDS)
-        fresh = None
+        scores = fresh = state = None
+        if config.validate_every and step % config.validate_every == 0 and reason is None:
+            scores = look_at_validation()
         if reason is None and clock() - published >= config.publish_seconds:
             published = clock()
             fresh = learner.published(model.steps + step)
-        news = yield TrainingStep(step, config.steps, clock() - began, loss, fresh)
+        if clock() - saved >= checkpoint_seconds:
+            saved = clock()
+            state = checkpoint()
+        news = yield TrainingStep(step, config.steps, seconds(), loss, fresh, scores, state)
         if news is not None:
             annotations = news
-            reason = nothing_to_learn(annotations)
+            reason = nothing_to_learn(annotations, *(each.annotations for each in sources[1:]))
             learner.name_classes(annotations.classes)
             sampler.update(annotations)
 
-    record = _record(image, annotations, config, step, clock() - began, loss, target)
+    if validation and curve.last_step != step:
+        look_at_validation()
+    if math.isfinite(checkpoint_seconds):
+        yield TrainingStep(step, config.steps, seconds(), loss, checkpoint=checkpoint())
+    sources = [replace(sources[0], annotations=annotations), *sources[1:]]
     final = learner.published(model.steps + step)
+    record = _record(sources, final.classes, config, step, seconds(), loss, target, curve)
     return replace(final, history=(*model.history, record))
 
 
@@ -189,9 +347,7 @@ class _Learner:
         if self._keep_statistics:
             # A few strokes are no sample of the image: the statistics of a trained network
             # are worth more than those of the patches around them.
-            for part in self.network.modules():
-                if isinstance(part, nn.BatchNorm2d):
-                    part.eval()
+            self._freeze_statistics()
         config, parameters = self._config, self.network.parameters()
         self.optimiser: torch.optim.Optimizer
         if config.optimiser == "sgd":
@@ -206,9 +362,20 @@ class _Learner:
                 parameters, config.learning_rate, weight_decay=config.weight_decay
             )
 
+    def _freeze_statistics(self) -> None:
+        """Let batch normalisation keep its averaged statistics from now on."""
+        self._keep_statistics = True
+        for name, layer in self.network.named_modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.eval()
+                for kind, values in layer.named_buffers():
+                    values.copy_(self._average[f"{name}.{kind}"])
+
     def learn(self, batch: Batch, progress: float) -> float:
         """Take one step and return its loss; a loss that is no number undoes the latest steps."""
         config = self._config
+        if not self._keep_statistics and progress >= 1 - config.frozen_statistics:
+            self._freeze_statistics()
         if config.schedule == "cosine":
             rate = config.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
             for group in self.optimiser.param_groups:
@@ -217,7 +384,7 @@ class _Learner:
         grey = batch.grey.contiguous(memory_format=torch.channels_last)
         with computing(self._device):
             logits = self.network(grey)
-        loss = painted_loss(config.loss, logits, batch.painted, batch.weights)
+        loss = painted_loss(config.loss, logits, batch.painted, batch.weights, batch.unlabelled)
         if self._earlier is not None:
             with torch.no_grad(), computing(self._device):
                 remembered = self._earlier(grey)
@@ -252,6 +419,23 @@ class _Learner:
                 self._average[name].lerp_(value, 1 - decay)
             else:
                 self._average[name].copy_(value)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return copies of the weights, their average and the optimiser's moments, on the CPU."""
+        return (
+            named(_on_cpu(self.network.state_dict()), "network")
+            | named(_on_cpu(self._average), "average")
+            | named(optimiser_tensors(self.optimiser), "optimiser")
+        )
+
+    def restore(self, checkpoint: Checkpoint, steps: int) -> None:
+        """Take over what `tensors` returned after so many steps."""
+        self.network.load_state_dict(part(checkpoint.tensors, "network"))
+        for name, value in part(checkpoint.tensors, "average").items():
+            self._average[name].copy_(value)
+        self._good = copy.deepcopy(self._average)
+        self._steps = steps
+        restore_optimiser(self.optimiser, part(checkpoint.tensors, "optimiser"))
 
     def name_classes(self, classes: ClassTable) -> None:
         """Take over new names, and give new classes a channel of their own."""
@@ -303,25 +487,40 @@ def _less_work(sampler: PatchSampler, batch_size: int, error: Exception) -> int:
 
 
 def _record(
-    image: ImageArray,
-    annotations: Annotations,
+    sources: Sequence[LabelledImage],
+    classes: ClassTable,
     config: TrainingConfig,
     steps: int,
     seconds: float,
     loss: float,
     device: torch.device,
+    curve: Curve,
 ) -> dict[str, Any]:
     """What a model card needs to know about a training."""
     return {
-        "image": image.name,
-        "painted": {
-            c.name: int(n) for c, n in zip(annotations.classes, annotations.counts(), strict=True)
-        },
-        "sections": len(annotations.sections),
+        "data": [
+            {
+                "image": each.name or each.image.name,
+                "painted": {
+                    c.name: int(n)
+                    for c, n in zip(
+                        each.annotations.classes, each.annotations.counts(), strict=True
+                    )
+                },
+                "unlabelled": [
+                    c.name for n, c in enumerate(classes, start=1) if n in each.unlabelled
+                ],
+                "sections": len(each.annotations.sections),
+                "pixel_size": each.image.pixel_size,
+                "share": each.share,
+            }
+            for each in sources
+        ],
         "config": config.to_dict(),
         "steps": steps,
         "seconds": round(seconds, 1),
         "loss": None if math.isnan(loss) else round(loss, 5),
+        "curve": curve.points,
         "device": device.type,
         "versions": {
             "napari-unet": __version__,

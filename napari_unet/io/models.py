@@ -53,6 +53,7 @@ def save_model(path: Path | str, model: UNetModel, *, half: bool = False) -> Non
         "classes": [{"name": c.name, "colour": c.colour} for c in model.classes],
         "steps": model.steps,
         "history": list(model.history),
+        "pixel_size": model.pixel_size,
     }
     state = {
         key: (value.half() if half and value.is_floating_point() else value).contiguous()
@@ -132,9 +133,20 @@ def _rebuild(path: Path, header: dict[str, Any], state: dict[str, torch.Tensor])
             ),
             steps=int(header["steps"]),
             history=tuple(header["history"]),
+            pixel_size=_pixel_size(header),
         )
     except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise FileReadError(f"The weights in {path} do not fit its header ({error}).") from error
+
+
+def _pixel_size(header: dict[str, Any]) -> float | None:
+    """Files of earlier versions do not say it."""
+    value = header.get("pixel_size")
+    if value is None:
+        return None
+    if not 0 < float(value) < float("inf"):
+        raise ValueError(f"the pixel size must be a positive number; it is {value!r}")
+    return float(value)
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import tifffile
 
-from napari_unet.core.image import PIXEL, ImageArray
+from napari_unet.core.image import ImageArray
+from napari_unet.core.units import PIXEL, nanometres, standard_unit
 from napari_unet.io.files import FileReadError, replacing
-from napari_unet.io.units import nanometres, standard_unit
 
 LARGEST_PLAUSIBLE_PIXEL = 1e4
 """In nanometres. Resolution tags beyond it are a printer's (72 dpi), not a microscope's."""

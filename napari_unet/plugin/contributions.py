@@ -10,9 +10,9 @@ import numpy as np
 from napari.utils.notifications import show_error
 
 from napari_unet.core.image import ImageArray
+from napari_unet.core.units import standard_unit
 from napari_unet.io.files import FileReadError, FileWriteError
 from napari_unet.io.images import READERS, read_image, write_image
-from napari_unet.io.units import standard_unit
 from napari_unet.plugin.jobs import awaited
 from napari_unet.plugin.layers import class_colours, layer_arguments
 

@@ -52,9 +52,11 @@ class UNetDock(QScrollArea):
         self.export_group = ExportGroup(self.session, self.exporter)
 
         self.trainer.state_changed.connect(self.image_group.follow_training)
+        self.trainer.state_changed.connect(self.predictor.follow_training)
 
         column = QWidget()
         layout = QVBoxLayout(column)
+        layout.setContentsMargins(4, 4, 4, 4)
         for group in (
             self.image_group,
             self.predict_group,

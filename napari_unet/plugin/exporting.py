@@ -96,6 +96,8 @@ class Exporter(QObject):
 
     def _forget(self) -> None:
         """Let go of an export that waited for another image's prediction."""
+        if self._waiting is not None:
+            show_info("Nothing was exported, since the image was changed.")
         self._waiting = None
         self.changed.emit()
 
@@ -126,13 +128,13 @@ class Exporter(QObject):
         """Predict all of the image with the model as it is now, and write what is found."""
         session = self._session
         image, model, statistics = session.image, session.model, session.statistics
-        device = session.device
+        config, device = session.prediction, session.device
         assert image is not None
         assert model is not None
 
         def work(should_stop: Callable[[], bool]) -> Work:
             tiles = predict(
-                model, image, statistics=statistics, device=device, should_stop=should_stop
+                model, image, config, statistics=statistics, device=device, should_stop=should_stop
             )
             found = yield from gather(tiles, image, len(model.classes), probabilities=probabilities)
             if should_stop():

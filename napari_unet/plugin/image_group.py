@@ -14,10 +14,11 @@ from napari.viewer import Viewer
 from qtpy.QtWidgets import QFileDialog, QGroupBox, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_unet.core.devices import choose_device, describe
-from napari_unet.core.image import PIXEL, ImageArray
+from napari_unet.core.image import ImageArray
 from napari_unet.core.model import UNetModel
+from napari_unet.core.units import nanometres
 from napari_unet.io.models import DEFAULT_MODEL, bundled_models, find_model
-from napari_unet.plugin.forms import aligned
+from napari_unet.plugin.forms import LengthField, aligned, with_unit
 from napari_unet.plugin.jobs import Job, call
 from napari_unet.plugin.learning import IDLE
 from napari_unet.plugin.opening import LayerKeeper
@@ -42,6 +43,7 @@ class ImageGroup(QGroupBox):
         self._loading: Job | None = None
         self._name = DEFAULT_MODEL
         self._steps_when_loaded = 0
+        self._learns = False
         self.image = ComboBox(
             label="Image",
             choices=self._image_layers,
@@ -58,27 +60,45 @@ class ImageGroup(QGroupBox):
             choices=_device_choices(),
             tooltip="The processor that predicts and learns; automatic takes a GPU if there is one",
         )
-        self.pixel_size = QLabel()
-        self.pixel_size.setWordWrap(True)
-        self.pixel_size.setToolTip("Pixel size and section distance, as read from the layer")
+        self.pixel_size = LengthField()
+        self.pixel_size.setToolTip(
+            "Side of a pixel in nanometres; leave it empty if it is not known. The image, its mask "
+            "and its corrections get it as their scale, and the network sees the image at the "
+            "pixel size that it has learnt"
+        )
+        self.magnification = QLabel()
+        self.magnification.setWordWrap(True)
+        self.magnification.setToolTip("At which pixel size the network sees the image")
+        self.size = QLabel()
+        self.size.setWordWrap(True)
+        self.size.setToolTip("Size of the image and distance of its sections")
         self.known = QLabel()
         self.known.setWordWrap(True)
         self.known.setToolTip("The classes that the chosen network tells apart")
         self.back = QPushButton("Back to the model as it was")
         self.back.setToolTip("Use the chosen model again without what was learnt here")
         self.back.hide()
-        form = aligned(self.image, self.model, self.device)
+        form = aligned(
+            self.image,
+            ("Pixel size", with_unit(self.pixel_size, "nm")),
+            self.size,
+            self.magnification,
+            self.model,
+            self.device,
+        )
         layout = QVBoxLayout(self)
-        for part in (form, self.pixel_size, self.known, self.back):
+        for part in (form, self.known, self.back):
             layout.addWidget(part)
 
         self.image.changed.connect(self._on_image)
+        self.pixel_size.changed.connect(keeper.set_pixel_size)
         self.model.changed.connect(self._on_model)
         self.back.clicked.connect(lambda: self._on_model(self.model.value))
         self.device.changed.connect(self._on_device)
-        session.events.image.connect(self._show_pixel_size)
+        session.events.image.connect(self._show_size)
         session.events.image_layer.connect(self._show_image)
         session.events.model.connect(self._show_model)
+        session.events.model.connect(self._show_magnification)
         self._layer_events = (
             viewer.layers.events.inserted,
             viewer.layers.events.removed,
@@ -86,7 +106,7 @@ class ImageGroup(QGroupBox):
         )
         for event in self._layer_events:
             event.connect(self._on_layers)
-        self._show_pixel_size()
+        self._show_size()
 
     def let_go(self) -> None:
         """Stop following the viewer."""
@@ -134,13 +154,27 @@ class ImageGroup(QGroupBox):
             layer = self._session.image_layer
             self.image.value = layer if layer in self._image_layers() else None
 
-    def _show_pixel_size(self, image: ImageArray | None = None) -> None:
-        self.pixel_size.setText("Open an image to begin." if image is None else spacing_text(image))
+    def _show_size(self, image: ImageArray | None = None) -> None:
+        self.size.setText("Open an image to begin." if image is None else size_text(image))
+        self.pixel_size.show_value(image.pixel_size if image else None)
+        self._enable_pixel_size()
+        self._show_magnification()
+
+    def _enable_pixel_size(self) -> None:
+        self.pixel_size.setEnabled(self._session.image is not None and not self._learns)
+
+    def _show_magnification(self) -> None:
+        image, model = self._session.image, self._session.model
+        text = magnification_text(model, image) if model and image else ""
+        self.magnification.setText(text)
+        self.magnification.setVisible(bool(text))
 
     # --- model ---------------------------------------------------------------------------
 
     def follow_training(self, state: str) -> None:
-        """Let the model be changed only while none is learning."""
+        """Let the model, and how it sees the image, be changed only while none is learning."""
+        self._learns = state != IDLE
+        self._enable_pixel_size()
         self.model.enabled = state == IDLE
         self.back.setEnabled(state == IDLE)
 
@@ -224,17 +258,30 @@ def _device_choices() -> list[tuple[str, str]]:
     return choices
 
 
-def spacing_text(image: ImageArray) -> str:
-    """Return a sentence about the pixel size, such as ``4 x 4 nm pixels, sections 50 nm apart``."""
-    size = " × ".join(str(n) for n in image.shape)
-    spacing = {
-        axis: (scale, unit)
+def size_text(image: ImageArray) -> str:
+    """Return the size of an image, such as ``12 × 512 × 512 pixels, sections 50 nm apart``."""
+    text = " × ".join(str(n) for n in image.shape) + " pixels"
+    length = {
+        axis: nanometres(scale, unit)
         for axis, scale, unit in zip(image.axes, image.scale, image.units, strict=True)
     }
-    (y, unit_y), (x, unit_x) = spacing["Y"], spacing["X"]
-    if PIXEL in (unit_y, unit_x):
-        return f"{size} pixels; their size is not known"
-    same = math.isclose(x, y) and unit_x == unit_y
-    text = f"{size} pixels of {y:g} × {x:g} {unit_x}" if same or unit_x == unit_y else size
-    z, unit_z = spacing.get("Z", (0, PIXEL))
-    return text + (f", sections {z:g} {unit_z} apart" if unit_z != PIXEL else "")
+    y, x, z = length["Y"], length["X"], length.get("Z")
+    if y and x and not math.isclose(y, x, rel_tol=1e-3):
+        text += f" of {y:.4g} × {x:.4g} nm"
+    return text + (f", sections {z:.4g} nm apart" if z else "")
+
+
+def magnification_text(model: UNetModel, image: ImageArray) -> str:
+    """Return what is done to an image for the network to see its own pixel size; maybe nothing."""
+    if model.pixel_size is None:
+        return ""
+    sees = f"{model.name} sees {model.pixel_size:.3g} nm"
+    if image.pixel_size is None:
+        return f"The pixel size is not known; the image is taken as it is. {sees}."
+    factor = model.magnification(image)
+    if factor == 1:
+        return ""
+    changed = f"enlarged {factor:.2g}" if factor > 1 else f"reduced {1 / factor:.2g}"
+    wanted = image.pixel_size / model.pixel_size
+    limit = "" if math.isclose(factor, wanted) else ", which is the most"
+    return f"{sees}: the image is shown to it {changed} times{limit}."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,8 +13,8 @@ from napari.utils.colormaps import DirectLabelColormap
 from napari.viewer import Viewer
 
 from napari_unet.core.annotations import BACKGROUND, ClassTable
-from napari_unet.core.image import PIXEL, ImageArray, SectionIndex, as_grey
-from napari_unet.io.units import standard_unit
+from napari_unet.core.image import ImageArray, SectionIndex, as_grey
+from napari_unet.core.units import PIXEL, nanometres, standard_unit
 
 MASK = "mask"
 CORRECTIONS = "corrections"
@@ -85,20 +87,90 @@ def section_in_view(viewer: Viewer, layer: Image) -> SectionIndex:
     leading = layer.ndim - 2
     if leading <= 0:
         return ()
-    point = np.asarray(viewer.dims.point)[-layer.ndim :]
-    position = np.round(np.asarray(layer.world_to_data(point))[:leading])
+    position = np.round(to_data(viewer, layer, viewer.dims.point)[:leading])
     limits = np.asarray(layer.data.shape[:leading]) - 1
     return tuple(int(p) for p in np.clip(position, 0, limits))
 
 
 def show_section(viewer: Viewer, layer: Image, index: SectionIndex) -> None:
     """Move the viewer to a section of a layer."""
-    data_point = np.asarray(layer.world_to_data(np.asarray(viewer.dims.point)[-layer.ndim :]))
+    data_point = to_data(viewer, layer, viewer.dims.point)
     data_point[: len(index)] = index
-    world = np.asarray(layer.data_to_world(data_point))
+    world = to_world(viewer, layer, data_point)
     offset = viewer.dims.ndim - layer.ndim
     for axis in range(len(index)):
         viewer.dims.set_point(axis + offset, float(world[axis]))
+
+
+def to_data(viewer: Viewer, layer: Layer, point: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Return where a point of the viewer's world lies in the data of a layer."""
+    point = np.asarray(point, np.float64)[-layer.ndim :]
+    own = point / _world_per_unit(viewer, layer)[-len(point) :]
+    position: npt.NDArray[np.float64] = np.asarray(layer.world_to_data(own))
+    return position
+
+
+def to_world(viewer: Viewer, layer: Layer, position: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Return where a position in the data of a layer lies in the viewer's world."""
+    own: npt.NDArray[np.float64] = np.asarray(layer.data_to_world(position))
+    return own * _world_per_unit(viewer, layer)
+
+
+def _world_per_unit(viewer: Viewer, layer: Layer) -> npt.NDArray[np.float64]:
+    """The units of a layer, measured in those of the viewer, for each axis.
+
+    Where layers have different units of length, napari's world has the smallest of them, but
+    its own ``data_to_world`` speaks of the layer's. Where they contradict each other, as pixels
+    and nanometres do, it takes numbers as they are.
+    """
+    world = getattr(viewer.layers, "units", None)  # new in napari 0.9
+    if world is None:
+        return np.ones(layer.ndim)
+    pairs = zip(layer.units, world[-layer.ndim :], strict=True)
+    return np.array([float((1 * own).to(shared).magnitude) for own, shared in pairs])
+
+
+def set_pixel_size(viewer: Viewer, layer: Layer, pixel_size: float | None) -> None:
+    """Give a layer this side of a pixel along Y and X, in nanometres; None makes it unknown.
+
+    A layer keeps its unit of length, if it has one: napari paints into the wrong place of layers
+    that differ in it.
+    """
+    scale, units, own = list(layer.scale), list(layer.units), units_of(layer)
+    spoken = [unit for each in (layer, *viewer.layers) for unit in reversed(units_of(each))]
+    usual = next(filter(_nanometres_in, spoken), "nm")
+    for axis in (-2, -1):
+        unit = own[axis] if _nanometres_in(own[axis]) else usual
+        units[axis] = PIXEL if pixel_size is None else unit
+        size = 1.0 if pixel_size is None else pixel_size / _nanometres_in(unit)
+        scale[axis] = size if scale[axis] > 0 else -size
+    layer.scale = scale
+    layer.units = units
+
+
+def _nanometres_in(unit: str) -> float:
+    return nanometres(1.0, unit) or 0.0
+
+
+@contextmanager
+def view_kept(viewer: Viewer, layer: Layer) -> Iterator[None]:
+    """Show the same pixels of a layer, as large as before, while its scale and units change."""
+    camera = getattr(viewer, "scene", viewer).camera  # napari 0.9 moved it
+    shown = list(viewer.dims.displayed)
+    section, width = section_in_view(viewer, layer), _pixel_width(viewer, layer)
+    place = np.array(viewer.dims.point, np.float64)
+    place[shown] = camera.center[-len(shown) :]
+    seen = to_data(viewer, layer, place)
+    yield
+    show_section(viewer, layer, section)
+    place[-layer.ndim :] = to_world(viewer, layer, seen)
+    camera.center = (*camera.center[: -len(shown)], *place[shown])
+    camera.zoom *= width / _pixel_width(viewer, layer)
+
+
+def _pixel_width(viewer: Viewer, layer: Layer) -> float:
+    """In the viewer's world."""
+    return float(abs(layer.scale[-1]) * _world_per_unit(viewer, layer)[-1])
 
 
 def class_colours(classes: ClassTable, *, background: bool) -> DirectLabelColormap:
@@ -154,6 +226,21 @@ def new_layer(viewer: Viewer, kind: str, image_layer: Image, classes: ClassTable
     )
     viewer.layers.selection = selected  # adding selects; the user's choice stays
     return layer
+
+
+def lies_over(layer: Layer, image_layer: Image) -> bool:
+    """Tell whether a layer shows something of an image, pixel on pixel.
+
+    So do its mask and its corrections, and labels that belong to no image but lie exactly there.
+    """
+    _, owner = layer.metadata.get(OWNER, (None, None))
+    if owner is not None or not isinstance(layer, Labels):
+        return bool(owner == image_layer.unique_id)
+    return (
+        layer.data.shape == spatial_shape(image_layer)
+        and layer.units == image_layer.units
+        and np.allclose(layer.extent.world, image_layer.extent.world)
+    )
 
 
 def spatial_shape(layer: Image) -> tuple[int, ...]:

@@ -58,6 +58,7 @@ class LearnGroup(QGroupBox):
         self.status.setWordWrap(True)
         self.status.setToolTip("Training steps, loss on the painted pixels, and the time left")
         self.curve = LossCurve()
+        self.curve.hide()  # until there is one
         self.options = config_form(TrainingConfig(), SHOWN_OPTIONS)
         self.augmentation = config_form(
             TrainingConfig().augmentation, ("rotation", "scale", "elastic", "contrast", "noise")
@@ -112,6 +113,7 @@ class LearnGroup(QGroupBox):
             self.status.setText("Waiting: paint strokes of at least two classes.")
             return
         self.curve.add(step.step, step.loss)
+        self.curve.show()
         total = f" of {step.steps}" if step.steps else ""
         self.status.setText(
             f"Step {step.step}{total} · loss {self.curve.latest:.3f} · {self._time(step)}"

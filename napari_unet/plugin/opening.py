@@ -17,9 +17,12 @@ from napari_unet.plugin.layers import (
     class_colours,
     find_layer,
     image_from_layer,
+    lies_over,
     like,
     new_layer,
+    set_pixel_size,
     spatial_shape,
+    view_kept,
 )
 from napari_unet.plugin.session import Session
 
@@ -32,6 +35,7 @@ class LayerKeeper(QObject):
         self._viewer = viewer
         self._session = session
         self._followed: Image | None = None
+        self._resizes = False
         viewer.layers.events.removed.connect(self._on_removed)
         viewer.layers.events.inserted.connect(self._on_inserted)
         session.events.classes.connect(self._recolour)
@@ -63,6 +67,29 @@ class LayerKeeper(QObject):
         session.corrections = self._layer(CORRECTIONS)
         session.image = image
 
+    def set_pixel_size(self, pixel_size: float | None) -> None:
+        """Give the image, and what lies over it, this side of a pixel, in nanometres.
+
+        What is in view stays in view. The distance of sections is not changed.
+
+        Parameters
+        ----------
+        pixel_size
+            Above 0; None if it is not known.
+        """
+        session, layer = self._session, self._session.image_layer
+        if layer is None or session.image is None:
+            return
+        over = [each for each in self._viewer.layers if lies_over(each, layer)]
+        self._resizes = True
+        try:
+            with view_kept(self._viewer, layer):
+                for each in (layer, *over):
+                    set_pixel_size(self._viewer, each, pixel_size)
+        finally:
+            self._resizes = False
+        session.image = image_from_layer(layer)  # once, when scale and units are both there
+
     def _follow(self, layer: Image | None) -> None:
         """Notice when the layer gets other data or lies elsewhere."""
         for followed, join in ((self._followed, False), (layer, True)):
@@ -76,7 +103,7 @@ class LayerKeeper(QObject):
 
     def _on_layer_changed(self, event: Any) -> None:
         session, layer = self._session, self._followed
-        if layer is None or session.image is None:
+        if layer is None or session.image is None or self._resizes:
             return
         if event.type == "data":
             session.image = None

@@ -12,9 +12,17 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_unet.plugin.forms import aligned, config_form, configured
 from napari_unet.plugin.opening import LayerKeeper
 from napari_unet.plugin.predicting import Predictor
 from napari_unet.plugin.session import Session
+
+CALLED = {
+    "test_time_augmentation": "Average over",
+    "none": "one look",
+    "symmetries": "8 symmetries",
+    "rotations": "7 rotations",
+}
 
 
 class PredictGroup(QGroupBox):
@@ -42,6 +50,9 @@ class PredictGroup(QGroupBox):
             "Predict each section as it comes into view, and again when the network has learnt"
         )
         self.keep_up.setChecked(predictor.keeps_up)
+        self.options = config_form(session.prediction, ("test_time_augmentation",), CALLED)
+        for option in self.options:
+            option.tooltip += " While the network learns, the mask in view follows with one look."
         self.progress = QProgressBar()
         self.progress.setToolTip("Sections of the stack that are predicted")
         self.progress.setFormat("%v of %m sections")
@@ -52,12 +63,14 @@ class PredictGroup(QGroupBox):
             buttons.addWidget(button)
         layout.addLayout(buttons)
         layout.addWidget(self.keep_up)
+        layout.addWidget(aligned(*self.options))
         layout.addWidget(self.progress)
 
         self.section.clicked.connect(self._predict_section)
         self.stack.clicked.connect(self._predict_stack)
         self.stop.clicked.connect(predictor.stop)
         self.keep_up.toggled.connect(self._set_keep_up)
+        self.options.changed.connect(self._set_prediction)
         predictor.progress.connect(self._show_progress)
         predictor.changed.connect(self._enable)
         session.events.image.connect(self._enable)
@@ -77,6 +90,9 @@ class PredictGroup(QGroupBox):
         if on:
             self._predictor.predict_view()
 
+    def _set_prediction(self) -> None:
+        self._session.prediction = configured(self.options, self._session.prediction)
+
     def _show_progress(self, done: float, total: int) -> None:
         self.progress.setMaximum(total)
         self.progress.setValue(int(done))
@@ -86,4 +102,5 @@ class PredictGroup(QGroupBox):
         self.section.setEnabled(ready)
         self.stack.setEnabled(ready and not self._predictor.predicts_stack)
         self.stop.setEnabled(self._predictor.busy)
+        self.options.enabled = not self._predictor.predicts_stack
         self.progress.setVisible(self._predictor.predicts_stack)

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
+from napari.layers import Labels
 from napari.viewer import Viewer
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_unet.core.image import SectionIndex
+from napari_unet.core.config import PredictionConfig
+from napari_unet.core.image import ImageArray, SectionIndex
 from napari_unet.core.model import UNetModel
 from napari_unet.core.prediction import TileDone, known_statistics, nearest_first, predict
 from napari_unet.plugin.jobs import Job, call
 from napari_unet.plugin.layers import section_in_view
+from napari_unet.plugin.learning import RUNNING, STOPPING
 from napari_unet.plugin.session import Session
+
+Way = tuple[UNetModel, PredictionConfig]
+"""By which network a section was predicted, and how."""
 
 
 class Predictor(QObject):
@@ -33,13 +38,14 @@ class Predictor(QObject):
         self._viewer = viewer
         self._session = session
         self.keeps_up = True
-        self._predicted: dict[SectionIndex, UNetModel] = {}
+        self._learns = False
+        self._predicted: dict[SectionIndex, Way] = {}
         self._look: Job | None = None
         self._view: Job | None = None
-        self._view_section: SectionIndex | None = None
+        self._view_wish: tuple[SectionIndex, PredictionConfig] | None = None
         self._again = False
         self._stack: Job | None = None
-        self._stack_model: UNetModel | None = None
+        self._stack_way: Way | None = None
         self._throttle = QTimer(self)
         self._throttle.setSingleShot(True)
         self._throttle.setInterval(30)
@@ -53,6 +59,7 @@ class Predictor(QObject):
         session.events.mask.connect(self._on_mask)
         session.events.model.connect(self._throttle_start)
         session.events.statistics.connect(self._throttle_start)
+        session.events.prediction.connect(self._throttle_start)
 
     def let_go(self) -> None:
         """Stop all work, and following the viewer."""
@@ -73,7 +80,7 @@ class Predictor(QObject):
             self._want_view()
 
     def predict_stack(self) -> bool:
-        """Predict what the current model has not predicted yet, nearest sections first.
+        """Predict what is not predicted yet as it is wished now, nearest sections first.
 
         Returns
         -------
@@ -92,8 +99,9 @@ class Predictor(QObject):
         if not missing:
             self.stack_finished.emit(True)
             return True
-        self._stack_model = session.model
-        self._stack = self._start(nearest_first(missing, index), "Predict the stack")
+        self._stack_way = (session.model, session.prediction)
+        sections = nearest_first(missing, index)
+        self._stack = self._start(sections, session.prediction, "Predict the stack")
         self._stack.returned.connect(self._on_stack_returned)
         self._stack.failed.connect(lambda _: self.stack_finished.emit(False))
         self._stack.finished.connect(self._on_stack_finished)
@@ -116,16 +124,24 @@ class Predictor(QObject):
         return any(job is not None for job in (self._stack, self._view, self._look))
 
     def missing_sections(self) -> list[SectionIndex]:
-        """Return the sections that the current model has not predicted."""
-        if self._session.image is None:
+        """Return the sections whose mask is not what the current model finds when asked."""
+        session = self._session
+        if session.image is None:
             return []
-        model = self._session.model
-        return [i for i in self._session.image.sections() if self._predicted.get(i) is not model]
+        wished = (session.model, session.prediction)
+        return [i for i in session.image.sections() if self._predicted.get(i) != wished]
 
     def is_predicted(self, index: SectionIndex) -> bool:
-        """Tell whether the mask of a section is the current model's."""
-        model = self._session.model
-        return model is not None and self._predicted.get(index) is model
+        """Tell whether the mask of a section is the current model's, and as good as the view's."""
+        way = self._predicted.get(index)
+        return way is not None and self._worth(way) >= self._worth(
+            (self._session.model, self._view_config())
+        )
+
+    def follow_training(self, state: str) -> None:
+        """Let one look do while new weights come every few seconds."""
+        self._learns = state in (RUNNING, STOPPING)
+        self._throttle_start()
 
     # --- the view ------------------------------------------------------------------------
 
@@ -146,20 +162,36 @@ class Predictor(QObject):
             return
         if session.mask is None or self.is_predicted(index):
             return
-        if self._stack is not None and self._stack_model is session.model:
+        config = self._view_config()
+        if self._stack is not None and self._worth(self._stack_way) >= self._worth(
+            (session.model, config)
+        ):
             self._stack.send(index)
             return
         if self._view is not None:
             # The newest wish counts; a section that is out of sight need not be finished, but
             # one in sight is, however quickly new weights arrive.
             self._again = True
-            if self._view_section != index:
+            if self._view_wish != (index, config):
                 self._view.stop()
             return
-        self._view_section = index
-        self._view = self._start([index], "Predict the section in view")
+        self._view_wish = index, config
+        self._view = self._start([index], config, "Predict the section in view")
         self._view.finished.connect(self._on_view_finished)
         self.changed.emit()
+
+    def _view_config(self) -> PredictionConfig:
+        """How the section in view is predicted now."""
+        wished = self._session.prediction
+        quick = self._learns and self.keeps_up
+        return wished.replace(test_time_augmentation="none") if quick else wished
+
+    def _worth(self, way: tuple[UNetModel | None, PredictionConfig] | None) -> int:
+        """2 for what people would get who asked now, 1 for a quick look at it, 0 for the past."""
+        session = self._session
+        if way is None or way[0] is not session.model:
+            return 0
+        return 2 if way[1] == session.prediction else int(way[1] == self._view_config())
 
     def _on_view_finished(self) -> None:
         self._view = None
@@ -207,7 +239,7 @@ class Predictor(QObject):
 
     # --- work ----------------------------------------------------------------------------
 
-    def _start(self, sections: list[SectionIndex], title: str) -> Job:
+    def _start(self, sections: list[SectionIndex], config: PredictionConfig, title: str) -> Job:
         session = self._session
         model, image, mask = session.model, session.image, session.mask
         statistics, device = session.statistics, session.device
@@ -218,6 +250,7 @@ class Predictor(QObject):
             return predict(
                 model,
                 image,
+                config,
                 sections=sections,
                 statistics=statistics,
                 device=device,
@@ -225,25 +258,27 @@ class Predictor(QObject):
             )
 
         job = Job(title, work, parent=self)
-        job.yielded.connect(partial(self._on_tile, job, model, mask))
+        job.yielded.connect(partial(self._on_tile, job, (model, config), image, mask))
         job.start()
         return job
 
-    def _on_tile(self, job: Job, model: UNetModel, mask: Any, done: TileDone) -> None:
+    def _on_tile(self, job: Job, way: Way, image: ImageArray, mask: Labels, done: TileDone) -> None:
         job.show_progress(done.done / done.total)
         if job is self._stack:
             self.progress.emit(done.done, done.total)
         session = self._session
         layer = session.mask
-        if layer is None or layer is not mask:  # another image was chosen, or the layer is gone
-            job.stop()
+        if layer is None or layer is not mask or session.image is not image:
+            job.stop()  # another image was chosen, it has another pixel size, or the layer is gone
             return
         known = self._predicted.get(done.section)
-        if known is session.model and model is not session.model:
-            return  # newer weights were here already
+        if self._worth(known) > self._worth(way):
+            return  # newer weights, or more looks, were here already
         layer.data[(*done.section, *done.tile.slices)] = done.classes
+        if known != way:
+            self._predicted.pop(done.section, None)  # it may stop half way
         if done.finishes_section:
-            self._predicted[done.section] = model
+            self._predicted[done.section] = way
             self.section_predicted.emit(done.section)
         if done.section == self._index() and not self._refresh.isActive():
             self._refresh.start()

@@ -11,6 +11,7 @@ from napari.layers import Image, Labels
 from psygnal import SignalGroupDescriptor
 
 from napari_unet.core.annotations import Annotations, ClassTable, class_table
+from napari_unet.core.config import PredictionConfig
 from napari_unet.core.image import GreyStatistics, ImageArray
 from napari_unet.core.model import UNetModel
 
@@ -35,6 +36,8 @@ class Session:
         The layers of this image, once they are there.
     device
         ``auto``, ``cpu``, ``cuda`` or ``mps``.
+    prediction
+        How the masks are computed that people ask for.
     """
 
     image_layer: Image | None = None
@@ -46,6 +49,7 @@ class Session:
     mask: Labels | None = None
     corrections: Labels | None = None
     device: str = "auto"
+    prediction: PredictionConfig = field(default_factory=PredictionConfig)
 
     events: ClassVar[Any] = SignalGroupDescriptor(
         equality_operators=dict.fromkeys(

@@ -35,12 +35,22 @@ def test_every_option_explains_itself(kind):
         (NetworkConfig, "classes", 1, "classes must be at least 2"),
         (NetworkConfig, "dropout", float("nan"), "dropout must be a finite number"),
         (AugmentationConfig, "mirror", 1, "mirror must be of type bool; got 1"),
+        (AugmentationConfig, "coarser", 0.5, "coarser must be at least 1.0; got 0.5"),
+        (AugmentationConfig, "inversion", 1.5, "inversion must be at most 1.0; got 1.5"),
+        (AugmentationConfig, "blur", -1.0, "blur must be at least 0.0; got -1.0"),
+        (TrainingConfig, "validate_every", -1, "validate_every must be at least 0; got -1"),
         (TrainingConfig, "learning_rate", float("inf"), "learning_rate must be a finite number"),
         (TrainingConfig, "learning_rate", "1e-3", "learning_rate must be of type float"),
         (TrainingConfig, "momentum", 1.0, "momentum must be at most 0.9999; got 1.0"),
         (TrainingConfig, "steps", -1, "steps must be at least 0"),
         (TrainingConfig, "augmentation", 3, "augmentation must be"),
         (PredictionConfig, "tile_size", 8, "tile_size must be at least 16"),
+        (
+            PredictionConfig,
+            "test_time_augmentation",
+            "mirror",
+            "test_time_augmentation must be one of none, symmetries, rotations; got 'mirror'",
+        ),
     ],
 )
 def test_a_value_that_is_not_allowed_is_refused(kind, name, value, message):

@@ -210,3 +210,42 @@ def test_grey_values_far_from_zero_keep_their_differences(dtype):
         grey_statistics(near).normalise(small.astype(dtype)),
         atol=1e-4,
     )
+
+
+@pytest.mark.parametrize(
+    ("scale", "units", "pixel_size"),
+    [
+        ((4.0, 4.0), ("nm", "nm"), 4.0),
+        ((0.004, 0.004), ("µm", "µm"), 4.0),
+        ((0.004, 4.0), ("µm", "nm"), 4.0),
+        ((40.0, 40.0), ("Å", "Å"), 4.0),
+        ((2.0, 8.0), ("nm", "nm"), 4.0),  # a square pixel of the same area
+        ((4.0, 4.0), ("pixel", "pixel"), None),
+        ((4.0, 4.0), ("nm", "pixel"), None),
+        ((4.0, 4.0), ("s", "s"), None),
+    ],
+)
+def test_the_pixel_size_is_told_in_nanometres(scale, units, pixel_size):
+    flat = image(np.zeros((3, 3)), scale=scale, units=units)
+    stack = image(np.zeros((2, 3, 3)), "ZYX", (50.0, *scale), ("s", *units))
+
+    for each in (flat, stack):
+        assert each.pixel_size == (None if pixel_size is None else pytest.approx(pixel_size))
+
+
+def test_an_image_takes_another_pixel_size_along_y_and_x_only():
+    stack = image(np.zeros((2, 3, 3)), "ZYX", (50.0, 0.004, 1.0), ("nm", "µm", "pixel"))
+
+    changed = stack.with_pixel_size(7.5)
+
+    assert (changed.scale, changed.units) == ((50.0, 7.5, 7.5), ("nm", "nm", "nm"))
+    assert changed.pixel_size == 7.5
+    assert (changed.axes, changed.name) == ("ZYX", "cells")
+    assert changed.data is stack.data
+    assert stack.scale == (50.0, 0.004, 1.0)
+
+
+@pytest.mark.parametrize("pixel_size", [0.0, -4.0, np.nan])
+def test_a_pixel_size_that_is_no_length_is_refused(pixel_size):
+    with pytest.raises(ValueError, match="must be positive"):
+        image(np.zeros((3, 3))).with_pixel_size(pixel_size)

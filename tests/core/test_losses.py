@@ -209,3 +209,98 @@ def test_paint_that_agrees_with_the_network_casts_no_doubt_around_it() -> None:
     assert held[:50].all()
     assert held[51:].all()
     assert not held[50]
+
+
+def logits_of(*probabilities):
+    """Scores (1, classes, 1, 1) of one pixel with these probabilities, give or take a constant."""
+    return (torch.tensor(probabilities).log() + 0.7)[None, :, None, None]
+
+
+def one_pixel(number):
+    return torch.tensor([[[number]]]), torch.ones(1, 1, 1)
+
+
+MITOCHONDRIA_UNLABELLED = torch.zeros(1, 255, dtype=torch.bool)
+MITOCHONDRIA_UNLABELLED[0, 2] = True
+
+
+@pytest.mark.parametrize(
+    ("painted", "probability"),
+    [(1, 0.5 + 0.2), (2, 0.3)],
+    ids=["background", "another class"],
+)
+def test_an_unlabelled_class_counts_as_background_as_worked_out_by_hand(painted, probability):
+    found = painted_loss(
+        "cross-entropy", logits_of(0.5, 0.3, 0.2), *one_pixel(painted), MITOCHONDRIA_UNLABELLED
+    )
+
+    assert found.item() == pytest.approx(-np.log(probability), abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_finding_an_unlabelled_class_in_the_background_costs_nothing(kind):
+    found = painted_loss(kind, logits_of(1e-4, 1e-6, 1.0), *one_pixel(1), MITOCHONDRIA_UNLABELLED)
+    told = painted_loss(kind, logits_of(1e-4, 1e-6, 1.0), *one_pixel(1))
+
+    assert found < 1e-5
+    assert told > 0.5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_unlabelled_class_is_part_of_the_background_in_every_loss(kind):
+    logits, painted = scores()
+    painted[painted == 3] = 1
+    weights = torch.rand(painted.shape)
+    probabilities = logits.softmax(dim=1)
+    merged = torch.stack([probabilities[:, 0] + probabilities[:, 2], probabilities[:, 1]], dim=1)
+
+    found = painted_loss(kind, logits, painted, weights, MITOCHONDRIA_UNLABELLED.expand(2, -1))
+
+    torch.testing.assert_close(found, painted_loss(kind, merged.log(), painted, weights))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_where_every_class_is_labelled_nothing_changes(kind):
+    logits, painted = scores()
+    weights = torch.rand(painted.shape)
+    nothing = torch.zeros(2, 255, dtype=torch.bool)
+
+    torch.testing.assert_close(
+        painted_loss(kind, logits, painted, weights, nothing),
+        painted_loss(kind, logits, painted, weights),
+    )
+
+
+def test_patches_in_which_a_class_is_labelled_are_judged_as_before():
+    logits = logits_of(0.5, 0.3, 0.2).repeat(2, 1, 1, 1)
+    painted, weights = (each.repeat(2, 1, 1) for each in one_pixel(1))
+    unlabelled = torch.cat([MITOCHONDRIA_UNLABELLED, ~MITOCHONDRIA_UNLABELLED & False])
+
+    found = painted_loss("cross-entropy", logits, painted, weights, unlabelled)
+
+    assert found.item() == pytest.approx(-(np.log(0.7) + np.log(0.5)) / 2, abs=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1.0, 100.0, 1e4])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_gradient_with_unlabelled_classes_is_finite(kind, scale):
+    logits, painted = scores()
+    painted[painted == 3] = 1
+    logits = (logits * scale).requires_grad_()
+
+    loss = painted_loss(
+        kind, logits, painted, torch.ones(painted.shape), MITOCHONDRIA_UNLABELLED.expand(2, -1)
+    )
+    loss.backward()
+
+    assert torch.isfinite(loss)
+    assert torch.isfinite(logits.grad).all()
+
+
+def test_background_that_was_missed_may_be_found_as_the_unlabelled_class():
+    logits = logits_of(0.1, 0.8, 0.1).requires_grad_()
+
+    painted_loss("cross-entropy", logits, *one_pixel(1), MITOCHONDRIA_UNLABELLED).backward()
+
+    background, membrane, mitochondrion = logits.grad.flatten()
+    assert background == mitochondrion < 0 < membrane

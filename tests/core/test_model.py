@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from napari_unet.core.annotations import class_table
 from napari_unet.core.config import LIGHT_NETWORK, PredictionConfig
+from napari_unet.core.image import image_from_array
 from napari_unet.core.model import UNetModel, new_model
 from napari_unet.core.prediction import finish, gather, predict
 from tests.examples import noise_image, tiny_model
@@ -72,3 +75,40 @@ def test_classes_can_be_renamed():
 def test_classes_cannot_be_taken_away():
     with pytest.raises(ValueError, match="knows 3 classes; 2 are too few"):
         tiny_model("a", "b", "c").with_classes(class_table(["a", "b"]))
+
+
+@pytest.mark.parametrize(
+    ("of_model", "of_image", "magnification"),
+    [
+        (5.0, None, 1.0),
+        (None, 5.0, 1.0),
+        (None, None, 1.0),
+        (5.0, 5.0, 1.0),
+        (5.0, 5.9, 1.0),  # the same within a fifth
+        (5.0, 4.2, 1.0),
+        (5.0, 6.25, 1.25),
+        (5.0, 4.0, 0.8),
+        (5.0, 10.0, 2.0),
+        (8.0, 2.0, 0.25),
+        (5.0, 20.0, 4.0),
+        (5.0, 21.0, 4.0),  # the limit
+        (5.0, 1000.0, 4.0),
+        (5.0, 0.5, 0.25),
+    ],
+)
+def test_an_image_is_enlarged_to_the_pixel_size_of_the_model(of_model, of_image, magnification):
+    model = replace(tiny_model(), pixel_size=of_model)
+    image = image_from_array(np.zeros((4, 4)), pixel_size=of_image)
+
+    assert model.magnification(image) == pytest.approx(magnification)
+
+
+def test_a_new_model_sees_images_as_they_are():
+    assert tiny_model().pixel_size is None
+
+
+def test_new_classes_leave_the_pixel_size():
+    model = replace(tiny_model(), pixel_size=5.0)
+
+    assert model.with_classes(class_table(["a", "b", "c"])).pixel_size == 5.0
+    assert model.with_classes(class_table(["a", "b"])).pixel_size == 5.0

@@ -1,3 +1,4 @@
+import copy
 import re
 
 import pytest
@@ -6,6 +7,7 @@ from torch import nn
 
 from napari_unet.core.config import ORIGINAL_NETWORK, NetworkConfig
 from napari_unet.core.network import UNet, context, lost, output_size, smallest_input
+from tests.examples import tiny_model, with_lived_in_statistics
 
 
 def convolutions(network):
@@ -151,3 +153,57 @@ def test_several_grey_channels_are_taken_in():
     network = UNet(NetworkConfig(channels_in=3, classes=5, depth=1, width=2, padding="same"))
 
     assert network(torch.zeros(2, 3, 8, 8)).shape == (2, 5, 8, 8)
+
+
+def batch_norm_network(padding):
+    """A network whose statistics are not those it is made with, and grey values for it."""
+    model = with_lived_in_statistics(
+        tiny_model("a", "b", "c", padding=padding, normalisation="batch", dropout=0.3)
+    )
+    size = smallest_input(model.network.config, 20)
+    return model.network, torch.randn(2, 1, size, size + 8)
+
+
+@pytest.mark.parametrize("padding", ["valid", "same"])
+def test_a_folded_network_is_the_same_function_without_normalisation(padding):
+    network, grey = batch_norm_network(padding)
+
+    folded = network.folded()
+
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
+    with torch.no_grad():
+        expected = network(grey)
+        torch.testing.assert_close(folded(grey), expected, atol=1e-4, rtol=1e-4)
+    assert expected.std() > 0.1
+
+
+@pytest.mark.parametrize("padding", ["valid", "same"])
+def test_folding_leaves_the_network_itself_alone(padding):
+    network, _ = batch_norm_network(padding)
+    before = copy.deepcopy(network.state_dict())
+    network.train()
+
+    folded = network.folded()
+
+    assert network.training
+    assert not folded.training
+    assert network.config.normalisation == "batch"
+    after = network.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_network_without_normalisation_is_its_own_folded_one():
+    network = tiny_model(normalisation="none").network
+
+    assert network.folded() is network
+
+
+def test_folding_draws_nothing_at_random():
+    network, _ = batch_norm_network("same")
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+
+    torch.manual_seed(5)
+    network.folded()
+
+    assert torch.equal(torch.rand(3), expected)

@@ -4,12 +4,22 @@ import torch
 
 from napari_unet.core.annotations import Annotations, annotations_from_array, class_table
 from napari_unet.core.config import AugmentationConfig, NetworkConfig, TrainingConfig
-from napari_unet.core.image import grey_statistics, image_from_array
-from napari_unet.core.patches import PatchSampler
+from napari_unet.core.image import GreyStatistics, grey_statistics, image_from_array
+from napari_unet.core.patches import LabelledImage, PatchSampler
 from tests.examples import TINY_NETWORK, UNVARIED
 
 MEMBRANES = class_table(["background", "membrane"])
 VALID = NetworkConfig(depth=2, width=4)
+
+
+def sampler_of(sources, magnifications=None, config=None, network=TINY_NETWORK):
+    return PatchSampler(
+        sources,
+        magnifications or [1.0] * len(sources),
+        config or TrainingConfig(patch_size=32, augmentation=UNVARIED),
+        network,
+        torch.device("cpu"),
+    )
 
 
 def sampler(painted, config=None, network=TINY_NETWORK, classes=MEMBRANES, grey=None):
@@ -17,14 +27,10 @@ def sampler(painted, config=None, network=TINY_NETWORK, classes=MEMBRANES, grey=
     if grey is None:
         grey = np.random.default_rng(0).integers(0, 256, painted.shape).astype(np.uint8)
     image = image_from_array(grey)
-    return PatchSampler(
-        image,
-        grey_statistics(image),
-        annotations_from_array(painted, classes),
-        config or TrainingConfig(patch_size=32, augmentation=UNVARIED),
-        network,
-        torch.device("cpu"),
+    source = LabelledImage(
+        image, annotations_from_array(painted, classes), statistics=grey_statistics(image)
     )
+    return sampler_of([source], config=config, network=network)
 
 
 def cells():
@@ -47,7 +53,8 @@ def test_every_painted_class_is_drawn():
     painted[0] = 1
     painted[1, 40, 40] = 2
     painted[2, :2, :2] = 3
-    source = sampler(painted, TrainingConfig(patch_size=32, augmentation=AugmentationConfig()))
+    augmentation = AugmentationConfig(elastic=2.0)
+    source = sampler(painted, TrainingConfig(patch_size=32, augmentation=augmentation))
 
     seen = source.draw(30).painted
 
@@ -176,3 +183,169 @@ def test_what_was_erased_is_not_drawn_any_more():
     source.update(Annotations(class_table(["a", "b", "c"]), kept))
 
     assert not (source.draw(8).painted == 3).any()
+
+
+def source(painted, classes=MEMBRANES, grey=None, **more):
+    """A labelled image whose grey values are its classes unless they are given."""
+    image = image_from_array(painted.astype(np.float32) if grey is None else grey)
+    return LabelledImage(
+        image,
+        annotations_from_array(painted, classes),
+        statistics=GreyStatistics(1.5, 0.5, 0.0),
+        **more,
+    )
+
+
+THREE = class_table(["background", "membrane", "mitochondrion"])
+
+
+def membranes_and_mitochondria(**of_the_first):
+    """Two sources: in the first only membranes are painted, in the second only mitochondria."""
+    first, second = cells(), cells()
+    second[second == 2] = 3
+    return source(first, THREE, **of_the_first), source(second, THREE)
+
+
+def test_patches_come_from_every_source_by_its_share():
+    first, second = membranes_and_mitochondria(share=3.0)
+
+    painted = sampler_of([first, second]).draw(300).painted
+
+    from_first = (painted == 2).any(dim=2).any(dim=1)
+    from_second = (painted == 3).any(dim=2).any(dim=1)
+    assert not (from_first & from_second).any()
+    assert from_first.sum() / (from_first.sum() + from_second.sum()) == pytest.approx(
+        0.75, abs=0.07
+    )
+
+
+def test_a_class_that_a_source_does_not_label_is_told_with_its_patches():
+    first, second = membranes_and_mitochondria(unlabelled=frozenset({3}))
+
+    batch = sampler_of([first, second]).draw(24)
+
+    assert batch.unlabelled.shape == (24, 255)
+    told = batch.unlabelled[:, 2]
+    assert torch.equal(batch.unlabelled.sum(dim=1), told.long())
+    assert 0 < told.sum() < 24
+    for patch, may_hide in zip(batch.painted, told, strict=True):
+        assert not (patch == (3 if may_hide else 2)).any()
+
+
+def test_where_all_sources_label_every_class_nothing_is_told():
+    assert sampler_of(membranes_and_mitochondria()).draw(2).unlabelled is None
+
+
+def test_nothing_is_drawn_from_a_source_while_all_its_paint_is_erased():
+    first, second = membranes_and_mitochondria()
+    sampler = sampler_of([first, second])
+
+    sampler.update(Annotations(THREE))
+    erased = sampler.draw(12).painted
+    sampler.update(first.annotations)
+    again = sampler.draw(12).painted
+
+    assert set(erased.unique().tolist()) == {1, 3}
+    assert 2 in again.unique()
+
+
+def striped(side=330, width=4, painted_rows=8):
+    """Bright and dark stripes, painted in the centre only, so that no patch leaves the section."""
+    stripes = np.broadcast_to(np.arange(side) // width % 2 + 1, (side, side)).astype(np.uint8)
+    painted = np.zeros_like(stripes)
+    centre = slice(side // 2 - painted_rows // 2, side // 2 + painted_rows // 2)
+    painted[centre, centre] = stripes[centre, centre]
+    return source(painted, grey=stripes.astype(np.float32))
+
+
+@pytest.mark.parametrize("magnification", [0.5, 1.0, 2.0, 3.0])
+def test_a_magnified_source_shows_everything_larger_by_that_factor(magnification):
+    config = TrainingConfig(patch_size=64, augmentation=UNVARIED)
+
+    batch = sampler_of([striped()], [magnification], config).draw(6)
+
+    for grey in batch.grey[:, 0]:
+        rims = (grey > 0).int().diff(dim=1).abs()
+        assert torch.equal(rims, rims[:1].expand(rims.shape))  # straight as before
+        widths = rims[0].nonzero().flatten().diff().float()
+        assert widths.mean().item() == pytest.approx(4 * magnification, rel=0.05)
+        assert (widths - 4 * magnification).abs().max() <= 1
+
+
+@pytest.mark.parametrize("magnification", [0.5, 0.7, 1.6, 2.0])
+def test_labels_of_a_magnified_source_stay_on_their_grey_values(magnification):
+    config = TrainingConfig(patch_size=64, augmentation=UNVARIED.replace(rotation=180.0, scale=0.2))
+
+    batch = sampler_of([striped()], [magnification], config).draw(8)
+
+    assert all(patch.any() for patch in batch.painted)
+    painted = batch.painted > 0
+    grey = batch.grey[:, 0][painted]  # -1 is class 1, 1 is class 2
+    truth = 2.0 * batch.painted[painted] - 3
+    # between two pixels the nearest one and their mean may differ
+    assert ((grey * truth) > -0.2).float().mean() > 0.97
+
+
+@pytest.mark.parametrize(
+    "augmentation",
+    [
+        UNVARIED.replace(rotation=180.0),
+        UNVARIED.replace(scale=0.5),
+        UNVARIED.replace(coarser=4.0, rotation=45.0),
+    ],
+    ids=["turned", "scaled", "coarser"],
+)
+@pytest.mark.parametrize("magnification", [0.5, 1.0, 2.0])
+def test_a_patch_is_read_from_a_piece_that_is_large_enough(augmentation, magnification):
+    # On a plane that rises evenly a patch rises evenly, unless the piece ends and is mirrored.
+    side = 801
+    rows, columns = np.mgrid[:side, :side].astype(np.float32)
+    painted = np.zeros((side, side), np.uint8)
+    painted[400, 400:402] = 1, 2
+    rising = LabelledImage(
+        image_from_array(rows - 2 * columns),
+        annotations_from_array(painted, MEMBRANES),
+        statistics=GreyStatistics(-400.0, 1.0, 0.0),
+    )
+    config = TrainingConfig(patch_size=48, augmentation=augmentation)
+
+    for grey in sampler_of([rising], [magnification], config).draw(12).grey[:, 0]:
+        assert grey.diff(dim=0).std() + grey.diff(dim=1).std() < 0.01
+
+
+@pytest.mark.parametrize("magnification", [0.5, 1.0, 2.0])
+def test_border_weights_reach_as_far_as_set_in_pixels_of_the_network(magnification):
+    config = TrainingConfig(
+        patch_size=64, augmentation=UNVARIED, class_balance=0.0, border_weight=10.0
+    )
+
+    batch = sampler_of([source(cells())], [magnification], config).draw(4)
+
+    # the membrane is two pixels wide: one pixel to the nearer cell and two to the other
+    distance = 3 * magnification
+    expected = 1 + 10 * np.exp(-(distance**2) / (2 * config.border_sigma**2))
+    assert batch.weights.max().item() == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("share", [0.0, -1.0, np.nan, np.inf])
+def test_a_share_that_is_no_share_is_refused(share):
+    with pytest.raises(ValueError, match="The share of 'cells' must be positive; got"):
+        source(cells(), share=share, name="cells")
+
+
+def test_the_background_cannot_be_unlabelled():
+    with pytest.raises(ValueError, match="The background of 'cells' cannot be unlabelled"):
+        source(cells(), unlabelled=frozenset({1, 2}), name="cells")
+
+
+def test_a_painted_class_cannot_be_unlabelled():
+    with pytest.raises(ValueError, match="'cells' holds 252 pixels of 'membrane', which is said"):
+        source(cells(), unlabelled=frozenset({2}), name="cells")
+
+
+def test_sources_without_grey_statistics_are_refused():
+    image = image_from_array(cells())
+    unknown = LabelledImage(image, annotations_from_array(cells(), MEMBRANES), name="cells")
+
+    with pytest.raises(ValueError, match="grey statistics of 'cells' must be known"):
+        sampler_of([unknown])

@@ -1,15 +1,20 @@
+import copy
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
+from torch.nn import functional
 
 from napari_unet.core.config import PredictionConfig
 from napari_unet.core.image import ImageArray, grey_statistics, image_from_array
+from napari_unet.core.network import context, output_size, smallest_input
 from napari_unet.core.prediction import finish, gather, nearest_first, only_class, predict
-from tests.examples import noise_image, short_of_memory, tiny_model
+from tests.examples import noise_image, short_of_memory, tiny_model, with_lived_in_statistics
 
 EXACT = PredictionConfig(precision="float32")
 
@@ -52,8 +57,8 @@ def test_an_image_smaller_than_the_context_of_the_network_is_predicted(padding):
     np.testing.assert_allclose(found.data.sum(axis=0), 1, atol=1e-5)
 
 
-def test_a_prediction_with_padding_sees_mirrored_surroundings():
-    model, image = tiny_model(), noise_image(24, 24)
+def test_a_network_without_padding_sees_mirrored_surroundings():
+    model, image = tiny_model(padding="valid"), noise_image(24, 24)
     padded = image_from_array(np.pad(image.data, 64, mode="reflect"))
 
     inside = predicted(model, padded, statistics=grey_statistics(image))
@@ -61,6 +66,18 @@ def test_a_prediction_with_padding_sees_mirrored_surroundings():
     np.testing.assert_allclose(
         inside.data[:, 64:-64, 64:-64], predicted(model, image).data, atol=2e-5
     )
+
+
+@pytest.mark.parametrize("tile_size", [16, 512])
+def test_a_padded_network_sees_the_border_as_in_training(tile_size):
+    model, image = with_lived_in_statistics(tiny_model()), noise_image(64, 48)
+    grey = torch.from_numpy(grey_statistics(image).normalise(image.data))
+    with torch.no_grad():
+        expected = model.network(grey[None, None])[0].softmax(dim=0)
+
+    found = predicted(model, image, EXACT.replace(tile_size=tile_size))
+
+    np.testing.assert_allclose(found.data, expected, atol=2e-5)
 
 
 @pytest.mark.parametrize("shape", [(20, 24), (3, 20, 24), (2, 3, 20, 24)])
@@ -259,3 +276,236 @@ def test_the_mask_of_one_class_is_0_and_255():
 
     assert only_class(mask, 2).data.tolist() == [[0, 255], [0, 255]]
     assert only_class(mask, 2).dtype == np.uint8
+
+
+LOOKS = {"none": 1, "symmetries": 8, "rotations": 7}
+
+
+def seen_at(magnification, model, image):
+    """A model and an image that it sees enlarged by this factor."""
+    return replace(model, pixel_size=8.0), image.with_pixel_size(8.0 * magnification)
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize(
+    ("augmentation", "magnification"),
+    [(a, m) for a in LOOKS for m in (0.6, 1.0, 1.7)] + [("none", 3.7)],
+)
+def test_however_a_section_is_looked_at_the_tile_size_changes_nothing(
+    padding, augmentation, magnification
+):
+    normalisation = "batch" if padding == "same" else "none"
+    model = with_lived_in_statistics(
+        tiny_model("a", "b", "c", padding=padding, normalisation=normalisation, seed=3)
+    )
+    model, image = seen_at(magnification, model, noise_image(105, 71, dtype=np.float32))
+    config = EXACT.replace(test_time_augmentation=augmentation)
+
+    whole = predicted(model, image, config)
+    tiled = predicted(model, image, config.replace(tile_size=48))
+
+    # Between pixels, positions are rounded differently in pieces of different sizes; noise
+    # changes by its whole range from pixel to pixel, so that a millionth of a pixel is seen.
+    np.testing.assert_allclose(tiled.data, whole.data, atol=1e-4)
+    np.testing.assert_allclose(whole.data.sum(axis=0), 1, atol=1e-5)
+    assert whole.data.std() > 0.05
+
+
+@pytest.mark.parametrize("augmentation", LOOKS)
+def test_each_tile_is_looked_at_as_often_as_promised(augmentation):
+    model, image = tiny_model(normalisation="none"), noise_image(24, 40)
+    seen = []
+    model.network.register_forward_hook(lambda network, grey, scores: seen.append(grey[0].shape))
+    config = EXACT.replace(test_time_augmentation=augmentation, tile_size=24)
+
+    predicted(model, image, config)
+
+    assert len(seen) == 2 * LOOKS[augmentation]
+
+
+def test_rotations_are_spread_evenly_over_the_full_turn():
+    model = tiny_model(normalisation="none")
+    seen = []
+    model.network.register_forward_hook(lambda network, grey, scores: seen.append(grey[0][0, 0]))
+    rising = image_from_array(np.broadcast_to(np.arange(96.0), (96, 96)))
+
+    predicted(model, rising, EXACT.replace(test_time_augmentation="rotations"))
+
+    angles = []
+    for grey in seen:
+        row, column = (n // 2 for n in grey.shape)
+        here, below, beside = (
+            float(grey[row + y, column + x]) for y, x in ((0, 0), (1, 0), (0, 1))
+        )
+        angles.append(np.degrees(np.arctan2(below - here, beside - here)) % 360)
+    np.testing.assert_allclose(np.diff(np.sort(angles)), 360 / 7, atol=0.1)
+
+
+TURNS = {
+    "mirrored": lambda data: data[..., ::-1],
+    "upside down": lambda data: data[..., ::-1, :],
+    "a quarter turn": lambda data: np.rot90(data, 1, (-2, -1)),
+    "three quarter turns": lambda data: np.rot90(data, 3, (-2, -1)),
+}
+
+
+@pytest.mark.parametrize("tile_size", [32, 512])
+@pytest.mark.parametrize(
+    ("depth", "padding", "shape"),
+    [(2, "same", (48, 64)), (3, "same", (64, 48)), (2, "valid", (48, 60)), (3, "valid", (44, 60))],
+)
+def test_averaged_over_symmetries_a_turned_image_gives_the_turned_prediction(
+    depth, padding, shape, tile_size
+):
+    # This holds for sizes that the network can put out. Others are filled up at one side, and
+    # in the mirror image at the other, so that the poolings fall on other pixels.
+    model = with_lived_in_statistics(tiny_model(depth=depth, padding=padding))
+    for side in shape:
+        assert output_size(model.network.config, smallest_input(model.network.config, side)) == side
+    image = noise_image(*shape, dtype=np.float32)
+    more = {
+        "config": EXACT.replace(test_time_augmentation="symmetries", tile_size=tile_size),
+        "statistics": grey_statistics(image),
+    }
+
+    found = predicted(model, image, **more).data
+
+    for turn in TURNS.values():
+        turned = predicted(model, image_from_array(turn(image.data).copy()), **more).data
+        np.testing.assert_allclose(turned, turn(found), atol=1e-5)
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_symmetries_are_the_mean_over_all_mirror_images_and_quarter_turns(padding):
+    model, image = with_lived_in_statistics(tiny_model(padding=padding)), noise_image(40, 48)
+    statistics = grey_statistics(image)
+    looks = []
+    for turns in range(4):
+        for mirror in (1, -1):
+            seen = np.rot90(image.data, turns, (-2, -1))[..., ::mirror]
+            found = predicted(model, image_from_array(seen.copy()), statistics=statistics).data
+            looks.append(np.rot90(found[..., ::mirror], -turns, (-2, -1)))
+
+    together = predicted(
+        model, image, EXACT.replace(test_time_augmentation="symmetries"), statistics=statistics
+    )
+
+    np.testing.assert_allclose(together.data, np.mean(looks, axis=0), atol=1e-5)
+    assert np.std(looks, axis=0).mean() > 0.01
+
+
+def model_of_single_pixels(padding):
+    """A model that looks at no neighbours: the probability follows the grey value there."""
+    model = tiny_model(depth=1, width=2, padding=padding, normalisation="none")
+    network = copy.deepcopy(model.network)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+        first, second = network.contracting[0][0], network.contracting[0][2]
+        first.weight[:, 0, 1, 1] = torch.tensor([1.0, -1.0])  # what is above and below the mean
+        for layer in (second, network.expanding[0][0], network.expanding[0][2]):
+            layer.weight[[0, 1], [0, 1], 1, 1] = 1.0
+        network.classifier.weight[1, :, 0, 0] = torch.tensor([1.0, -1.0])
+    return replace(model, network=network)
+
+
+@pytest.mark.parametrize("tile_size", [32, 512])
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize(
+    ("augmentation", "magnification"),
+    [("rotations", 1.0), ("symmetries", 1.0), ("none", 0.5), ("none", 1.7), ("rotations", 2.0)],
+)
+def test_what_was_turned_or_enlarged_comes_back_to_its_place(
+    padding, augmentation, magnification, tile_size
+):
+    rows, columns = np.mgrid[:72, :60].astype(np.float32)
+    image = image_from_array(rows - 2 * columns)  # rises evenly, but for the fold at its border
+    model = model_of_single_pixels(padding)
+    statistics = grey_statistics(image)
+    expected = predicted(model, image, statistics=statistics).data
+
+    found = predicted(
+        *seen_at(magnification, model, image),
+        EXACT.replace(test_time_augmentation=augmentation, tile_size=tile_size),
+        statistics=statistics,
+    ).data
+
+    inner = np.s_[:, 6:-6, 6:-6]
+    np.testing.assert_allclose(found[inner], expected[inner], atol=1e-3)
+    # a tenth of a pixel beside its place it would be seen
+    assert np.abs(np.diff(expected[inner], axis=2)).max() > 10 * 1e-3
+
+
+@pytest.mark.parametrize(
+    ("of_model", "of_image"), [(5.0, 5.9), (5.0, 4.2), (None, 20.0), (5.0, None), (None, None)]
+)
+def test_an_image_of_the_same_or_unknown_pixel_size_is_taken_as_it_is(of_model, of_image):
+    model, image = tiny_model(), noise_image(30, 30)
+    sized = replace(model, pixel_size=of_model)
+    known = image if of_image is None else image.with_pixel_size(of_image)
+
+    assert np.array_equal(predicted(sized, known).data, predicted(model, image).data)
+
+
+def enlarged(data):
+    """A stack (classes or sections, Y, X) with four pixels for each, interpolated."""
+    return functional.interpolate(
+        torch.as_tensor(data)[None], scale_factor=2, mode="bilinear", align_corners=False
+    )[0].numpy()
+
+
+def reduced(data):
+    """A stack with a pixel for each four, the mean of what a small blur leaves of them."""
+    blurred = ndimage.gaussian_filter(data, (0, 0.5, 0.5), mode="mirror", radius=(0, 2, 2))
+    return functional.avg_pool2d(torch.as_tensor(blurred)[None], 2)[0].numpy()
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize(
+    ("magnification", "there", "back"), [(2.0, enlarged, reduced), (0.5, reduced, enlarged)]
+)
+def test_another_pixel_size_gives_what_predicting_a_resized_image_and_resizing_back_gives(
+    padding, magnification, there, back
+):
+    model, image = tiny_model(padding=padding), noise_image(160, 128, dtype=np.float32)
+    resized = image_from_array(there(image.data[None])[0])
+    more = {"statistics": grey_statistics(image)}
+
+    found = predicted(*seen_at(magnification, model, image), **more)
+    expected = back(predicted(model, resized, **more).data)
+    as_it_is = predicted(model, image, **more)
+
+    # The border is not resized but mirrored, which is seen as far as the network looks.
+    far = int(context(model.network.config) / magnification) + 2
+    inner = np.s_[:, far:-far, far:-far]
+    assert found.shape == (2, 160, 128)
+    np.testing.assert_allclose(found.data[inner], expected[inner], atol=1e-4)
+    assert np.abs(found.data[inner] - as_it_is.data[inner]).max() > 0.1
+
+
+def test_the_enlargement_has_a_limit():
+    model, image = tiny_model(), noise_image(20, 24)
+
+    assert np.array_equal(
+        predicted(*seen_at(40.0, model, image)).data, predicted(*seen_at(4.0, model, image)).data
+    )
+
+
+@pytest.mark.parametrize("magnification", [0.25, 4.0])
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_a_tiny_image_of_another_pixel_size_is_predicted(magnification, padding):
+    found = predicted(*seen_at(magnification, tiny_model(padding=padding), noise_image(3, 5)))
+
+    assert found.shape == (2, 3, 5)
+    np.testing.assert_allclose(found.data.sum(axis=0), 1, atol=1e-5)
+
+
+def test_short_memory_gives_smaller_tiles_of_an_enlarged_image_too():
+    model, image = seen_at(2.0, tiny_model(), noise_image(128, 100))
+    expected = predicted(model, image)
+    limited = short_of_memory(model, 200 * 200)
+
+    with pytest.warns(UserWarning, match="Not enough memory for tiles of 128 .* going on with 64"):
+        found = predicted(limited, image)
+
+    np.testing.assert_allclose(found.data, expected.data, atol=1e-4)

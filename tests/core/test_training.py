@@ -15,8 +15,10 @@ from napari_unet.core.image import grey_statistics, image_from_array
 from napari_unet.core.metrics import class_scores
 from napari_unet.core.model import new_model
 from napari_unet.core.network import UNet
+from napari_unet.core.patches import LabelledImage
 from napari_unet.core.prediction import finish, gather, predict
-from napari_unet.core.training import train
+from napari_unet.core.training import train, train_on
+from napari_unet.core.validation import validate
 from tests.examples import (
     QUICK_TRAINING,
     TINY_NETWORK,
@@ -242,14 +244,14 @@ def test_strokes_sent_meanwhile_are_learnt_from():
     work.send(more)
     result = finish(work)
 
-    record = result.history[-1]
-    assert record["sections"] == 2
-    assert record["painted"] == {
+    (source,) = result.history[-1]["data"]
+    assert source["sections"] == 2
+    assert source["painted"] == {
         "background": int((labels == 1).sum()),
         "disc": int((labels == 2).sum()),
     }
     without = trained(tiny_model(), image, annotations, config)
-    assert without.history[-1]["sections"] == 1
+    assert without.history[-1]["data"][0]["sections"] == 1
     assert not same(weights(result), weights(without))
 
 
@@ -284,7 +286,7 @@ def test_a_class_sent_meanwhile_grows_the_network():
     assert result.network.config.classes == result.network.classifier.out_channels == 3
     assert [step.step for step in seen] == [2, 3, 4, 5]
     assert all(math.isfinite(step.loss) for step in seen)
-    assert result.history[-1]["painted"]["edge"] == 6 * 64
+    assert result.history[-1]["data"][0]["painted"]["edge"] == 6 * 64
 
 
 def test_a_class_that_only_the_annotations_know_grows_the_network_at_once():
@@ -528,9 +530,17 @@ def test_the_record_of_a_training_tells_how_it_was_done():
     record = first.history[0]
     assert record["config"] == config.to_dict()
     assert record["config"]["seed"] == 7
-    assert (record["image"], record["sections"], record["device"]) == ("image", 2, "cpu")
-    assert record["steps"] == 3
-    assert sum(record["painted"].values()) == 2 * 64 * 64
+    assert (record["steps"], record["device"]) == (3, "cpu")
+    assert record["data"] == [
+        {
+            "image": "image",
+            "painted": {c.name: n for c, n in zip(DISCS, annotations.counts(), strict=True)},
+            "unlabelled": [],
+            "sections": 2,
+            "pixel_size": None,
+            "share": 1.0,
+        }
+    ]
     assert record["versions"]["torch"] == torch.__version__
     assert set(record["versions"]) == {"napari-unet", "torch", "numpy"}
     assert math.isfinite(record["loss"])
@@ -595,3 +605,292 @@ def test_a_network_for_several_channels_is_refused_with_a_message():
         trained(model, image, annotations)
     with pytest.raises(ValueError, match="takes images of 3 channels"):
         next(predict(model, image, device="cpu"))
+
+
+def labelled_discs(name, seed=0, pixel_size=None, **more):
+    """A labelled section of discs."""
+    image, annotations = disc_image(1, seed=seed)
+    if pixel_size is not None:
+        image = image.with_pixel_size(pixel_size)
+    return LabelledImage(image, annotations, name=name, **more)
+
+
+def trained_on(model, sources, config=QUICK_TRAINING, on_step=lambda step: None, **more):
+    return finish(train_on(model, sources, config, device="cpu", **more), on_step)
+
+
+def test_training_on_one_image_is_training_on_a_list_of_it():
+    image, annotations = disc_image()
+    source = LabelledImage(image, annotations, name="image")
+
+    one, of_list = trained(tiny_model(), image, annotations), trained_on(tiny_model(), [source])
+
+    assert same(weights(one), weights(of_list))
+    assert one.history[-1]["data"] == of_list.history[-1]["data"]
+
+
+def test_what_several_images_show_is_learnt_together():
+    usual, inverted = bright_discs(1, seed=1), bright_discs(1, seed=2)
+    looks = [usual, (255 - inverted[0], 3 - inverted[1])]  # here discs are the background
+    sources = [
+        LabelledImage(image_from_array(grey), annotations_from_array(labels, DISCS), name=name)
+        for name, (grey, labels) in zip("ab", looks, strict=True)
+    ]
+    config = QUICK_TRAINING.replace(steps=40, batch_size=4)
+
+    result = trained_on(tiny_model(), sources, config)
+
+    for grey, labels in looks:
+        assert disc_f1(result, image_from_array(grey), labels) > 0.8
+
+
+def test_the_record_tells_of_every_source():
+    first = labelled_discs("first", share=3.0, pixel_size=4.0)
+    edged = first.annotations.sections[0,].copy()
+    edged[:6] = 3
+    classes = class_table(["background", "disc", "edge"])
+    second = labelled_discs("second", pixel_size=4.0)
+    second = replace(second, annotations=Annotations(classes, {(0,): edged}))
+    first = replace(first, unlabelled=frozenset({3}))
+
+    result = trained_on(tiny_model(), [first, second])
+
+    assert [c.name for c in result.classes] == ["background", "disc", "edge"]
+    told, of_second = result.history[-1]["data"]
+    assert (told["image"], told["share"], told["unlabelled"]) == ("first", 3.0, ["edge"])
+    assert (told["pixel_size"], told["sections"]) == (4.0, 1)
+    assert set(told["painted"]) == {"background", "disc"}
+    assert (of_second["image"], of_second["unlabelled"]) == ("second", [])
+    assert of_second["painted"]["edge"] == 6 * 64
+
+
+def test_classes_may_be_spread_over_several_images():
+    grey, labels = bright_discs(2)
+    only_discs, only_background = np.where(labels == 2, 2, 0), np.where(labels == 1, 1, 0)
+    sources = [
+        LabelledImage(image_from_array(grey), annotations_from_array(painted, DISCS), name=name)
+        for name, painted in (("discs", only_discs), ("background", only_background))
+    ]
+
+    with pytest.raises(ValueError, match="Only 'disc' is painted"):
+        trained_on(tiny_model(), sources[:1])
+    result = trained_on(tiny_model(), sources, QUICK_TRAINING.replace(steps=50, batch_size=4))
+
+    assert disc_f1(result, image_from_array(grey), labels) > 0.8
+
+
+def test_the_other_images_are_learnt_from_while_the_first_one_has_no_paint():
+    sources = [labelled_discs("first"), labelled_discs("second", seed=1)]
+
+    work = train_on(tiny_model(), sources, QUICK_TRAINING, device="cpu")
+    next(work)
+    step = work.send(Annotations(DISCS))
+
+    assert step.step == 2
+    assert math.isfinite(step.loss)
+
+
+def test_a_class_that_an_image_does_not_label_is_found_there_all_the_same():
+    grey, labels = bright_discs(1, seed=1)
+    image = image_from_array(grey)
+    called_background = annotations_from_array(np.ones_like(labels), DISCS)
+    partly = LabelledImage(image, called_background, name="partly", share=4.0)
+    config = QUICK_TRAINING.replace(steps=40, batch_size=4)
+
+    untold, told = (
+        trained_on(
+            tiny_model(), [labelled_discs("whole"), replace(partly, unlabelled=classes)], config
+        )
+        for classes in (frozenset(), frozenset({2}))
+    )
+
+    assert disc_f1(told, image, labels) > max(0.75, disc_f1(untold, image, labels) + 0.3)
+
+
+@pytest.mark.parametrize(
+    ("of_model", "of_images", "of_result"),
+    [
+        (None, (None,), None),
+        (None, (4.0,), 4.0),
+        (5.0, (None,), 5.0),
+        (5.0, (4.0,), 5.0),
+        (None, (4.0, 8.0), 4.0),
+        (None, (None, 8.0), None),
+    ],
+)
+def test_the_pixel_size_of_the_result_is_that_of_the_model_else_of_the_first_image(
+    of_model, of_images, of_result
+):
+    model = replace(tiny_model(), pixel_size=of_model)
+    sources = [
+        labelled_discs(name, pixel_size=size) for name, size in zip("ab", of_images, strict=False)
+    ]
+    published = []
+
+    result = trained_on(model, sources, on_step=lambda step: published.append(step.model))
+
+    assert result.pixel_size == of_result
+    assert {each.pixel_size for each in published} == {of_result}
+    assert model.pixel_size == of_model
+
+
+def widths_of_stripes_seen(of_model, *of_images):
+    """How wide the network sees stripes of 8 pixels in images of these pixel sizes."""
+    stripes = np.broadcast_to(np.arange(256) // 8 % 2, (256, 256))
+    painted = np.zeros((256, 256), np.uint8)
+    painted[120:136, 120:136] = stripes[120:136, 120:136] + 1
+    sources = [
+        LabelledImage(
+            image_from_array((stripes * 100).astype(np.uint8), pixel_size=size),
+            annotations_from_array(painted, DISCS),
+        )
+        for size in of_images
+    ]
+    model = replace(tiny_model(), pixel_size=of_model)
+    seen = []
+    model.network.register_forward_pre_hook(lambda network, grey: seen.append(grey[0][:, 0]))
+    trained_on(model, sources, QUICK_TRAINING.replace(steps=6, patch_size=96))
+    rims = [(patch[48] > 0).int().diff().nonzero().flatten() for batch in seen for patch in batch]
+    return [each.diff().float().mean().item() for each in rims]
+
+
+@pytest.mark.parametrize(
+    ("of_model", "of_image", "width"),
+    [(10.0, 20.0, 16), (10.0, 5.0, 4), (10.0, 10.0, 8), (10.0, None, 8), (None, 20.0, 8)],
+)
+def test_the_network_learns_at_the_pixel_size_of_the_model(of_model, of_image, width):
+    assert widths_of_stripes_seen(of_model, of_image) == pytest.approx([width] * 12, abs=0.5)
+
+
+def test_a_new_model_learns_every_image_at_the_pixel_size_of_the_first():
+    widths = widths_of_stripes_seen(None, 20.0, 40.0)
+
+    assert all(min(abs(w - 8), abs(w - 16)) < 0.5 for w in widths)
+    assert min(widths) < 9
+    assert max(widths) > 15
+
+
+def test_validation_images_are_looked_at_every_so_many_steps_and_at_the_end():
+    judged = [labelled_discs("a", seed=5), labelled_discs("b", seed=6)]
+    config = QUICK_TRAINING.replace(steps=5, validate_every=2)
+    seen = []
+
+    result = trained_on(
+        tiny_model(), [labelled_discs("learnt")], config, seen.append, validation=judged
+    )
+
+    assert [step.step for step in seen if step.validation] == [2, 4]
+    curve = result.history[-1]["curve"]
+    assert [point["step"] for point in curve] == [2, 4, 5]
+    losses = [step.loss for step in seen]
+    for point, since in zip(curve, (losses[:2], losses[2:4], losses[4:]), strict=True):
+        assert point["loss"] == pytest.approx(np.mean(since), abs=1e-5)
+        assert set(point["validation"]) == {"a", "b"}
+        assert set(point["validation"]["a"]) == {"background", "disc"}
+    scores = validate(result, judged, device="cpu")
+    assert curve[-1]["validation"]["b"]["disc"] == {
+        "f1": pytest.approx(scores["b"]["disc"].f1, abs=1e-4),
+        "iou": pytest.approx(scores["b"]["disc"].iou, abs=1e-4),
+    }
+    assert seen[3].validation["a"]["disc"].f1 == pytest.approx(
+        curve[1]["validation"]["a"]["disc"]["f1"], abs=1e-4
+    )
+
+
+def test_validation_does_not_change_what_is_learnt():
+    config = QUICK_TRAINING.replace(steps=4, validate_every=1)
+    model, source = tiny_model(dropout=0.3), labelled_discs("learnt")
+
+    with_it, without = (
+        trained_on(model, [source], config, validation=judged)
+        for judged in ([labelled_discs("judged", seed=5)], [])
+    )
+
+    assert same(weights(with_it), weights(without))
+    assert [point["step"] for point in with_it.history[-1]["curve"]] == [1, 2, 3, 4]
+    assert without.history[-1]["curve"] == []
+
+
+def test_a_training_that_is_stopped_does_not_begin_to_validate():
+    seen = []
+
+    result = trained_on(
+        tiny_model(),
+        [labelled_discs("learnt")],
+        QUICK_TRAINING.replace(steps=0),
+        seen.append,
+        validation=[labelled_discs("judged", seed=5)],
+        should_stop=lambda: len(seen) == 3,
+    )
+
+    assert result.steps == 3
+    assert result.history[-1]["curve"] == []
+
+
+def test_checkpoints_come_as_often_as_set_by_the_given_clock_and_at_the_end():
+    seen = []
+    config = QUICK_TRAINING.replace(steps=12)
+
+    trained_on(
+        tiny_model(),
+        [labelled_discs("learnt")],
+        config,
+        seen.append,
+        checkpoint_seconds=10.0,
+        clock=counted(1.0),
+    )
+
+    kept = [step for step in seen if step.checkpoint is not None]
+    assert 3 <= len(kept) <= 7
+    assert all(b.seconds - a.seconds >= 10 for a, b in itertools.pairwise(kept[:-1]))
+    assert kept[-1] is seen[-1]
+    assert [step.checkpoint.values["step"] for step in kept] == [step.step for step in kept]
+    assert seen[-1].step == seen[-1].checkpoint.values["step"] == 12
+
+
+def test_no_checkpoints_are_made_unless_asked_for():
+    seen = []
+
+    trained_on(tiny_model(), [labelled_discs("learnt")], on_step=seen.append)
+
+    assert [step.step for step in seen] == [1, 2, 3]
+    assert all(step.checkpoint is None for step in seen)
+
+
+def test_a_training_that_is_stopped_leaves_a_checkpoint():
+    seen = []
+
+    trained_on(
+        tiny_model(),
+        [labelled_discs("learnt")],
+        QUICK_TRAINING.replace(steps=0),
+        seen.append,
+        checkpoint_seconds=1e6,
+        should_stop=lambda: len(seen) == 3,
+    )
+
+    assert [step.checkpoint is not None for step in seen] == [False, False, False, True]
+    assert seen[-1].checkpoint.values["step"] == 3
+
+
+def test_the_statistics_of_batch_normalisation_stay_in_the_last_share_of_the_steps():
+    image, annotations = disc_image()
+    seen = []
+
+    trained(
+        tiny_model(),
+        image,
+        annotations,
+        QUICK_TRAINING.replace(steps=6, frozen_statistics=0.5),
+        lambda step: seen.append(step.model.network.bottleneck[1]),
+    )
+
+    statistics, weights_of_it = (
+        [
+            torch.equal(getattr(before, name), getattr(after, name))
+            for before, after in itertools.pairwise(seen)
+        ]
+        for name in ("running_mean", "weight")
+    )
+    assert statistics == [False, False, True, True, True]
+    assert not any(weights_of_it)

@@ -10,12 +10,13 @@ from napari.layers import Image
 from napari.viewer import Viewer
 
 from demo.mouse import wait_until
+from napari_unet.core.config import PredictionConfig
 from napari_unet.core.prediction import finish, gather, predict
 from napari_unet.io.models import load_model
 from napari_unet.plugin.contributions import PLUGIN
 from napari_unet.plugin.dock import UNetDock
 from napari_unet.plugin.exporting import CLASS_MASK, MODEL, ONE_CLASS, PROBABILITIES
-from tests.plugin.conftest import SECTIONS, SIZE, messages
+from tests.plugin.conftest import SECTIONS, SIZE, await_view, messages
 
 
 def export(dock: UNetDock, kind: str, path: Path, number: int | None = None) -> Path:
@@ -28,6 +29,12 @@ def export(dock: UNetDock, kind: str, path: Path, number: int | None = None) -> 
     dock.export_group.export_to(path)
     wait_until(lambda: bool(done), 60, "the exported file")
     return path
+
+
+def await_stack(dock: UNetDock) -> None:
+    """Wait until all sections are predicted and the job has ended, so that a new one may begin."""
+    predictor = dock.predictor
+    wait_until(lambda: not (predictor.missing_sections() or predictor.busy), 60, "the stack")
 
 
 def test_exported_class_mask_equals_the_layer_and_knows_its_pixel_size(
@@ -63,6 +70,37 @@ def test_probabilities_are_those_of_the_method(
     found = tifffile.imread(path)
     assert found.shape == (3, SECTIONS, SIZE, SIZE)
     np.testing.assert_allclose(found, expected.data, atol=1e-6)
+
+
+def test_mask_and_probabilities_are_exported_with_the_average_that_is_shown(
+    viewer: Viewer, dock: UNetDock, image_layer: Image, tmp_path: Path
+) -> None:
+    dock.predict_group.stack.click()  # with one look
+    await_stack(dock)
+    dock.predict_group.options["test_time_augmentation"].value = "symmetries"
+    image, model = dock.session.image, dock.session.model
+    assert image is not None
+    assert model is not None
+    config = PredictionConfig(test_time_augmentation="symmetries")
+    expected = finish(
+        gather(predict(model, image, config), image, len(model.classes), probabilities=True)
+    ).data
+    mask = tifffile.imread(export(dock, CLASS_MASK, tmp_path / "mask.tif"))
+    np.testing.assert_array_equal(mask, expected.argmax(axis=0) + 1)
+    np.testing.assert_array_equal(mask, viewer.layers["mask"].data)
+    found = tifffile.imread(export(dock, PROBABILITIES, tmp_path / "all.tif", number=0))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_export_that_waits_is_given_up_with_a_message_when_the_pixel_size_changes(
+    viewer: Viewer, dock: UNetDock, image_layer: Image, tmp_path: Path
+) -> None:
+    dock.export_group.export_to(tmp_path / "mask.tif")
+    dock.keeper.set_pixel_size(30.0)
+    await_view(viewer, dock)
+    assert any("Nothing was exported" in m for m in messages())
+    assert not dock.exporter.busy
+    assert not (tmp_path / "mask.tif").exists()
 
 
 def test_exported_model_can_be_loaded(dock: UNetDock, image_layer: Image, tmp_path: Path) -> None:
@@ -101,7 +139,7 @@ def test_mask_that_was_removed_is_made_anew_for_an_export(
     viewer: Viewer, dock: UNetDock, image_layer: Image, tmp_path: Path
 ) -> None:
     dock.predict_group.stack.click()
-    wait_until(lambda: not dock.predictor.missing_sections(), 60, "the stack")
+    await_stack(dock)
     expected = viewer.layers["mask"].data.copy()
     viewer.layers.remove("mask")
     path = export(dock, CLASS_MASK, tmp_path / "mask.tif")

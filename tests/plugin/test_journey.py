@@ -27,6 +27,7 @@ def test_strokes_on_mistakes_mend_the_mask_and_the_export_is_what_is_shown(
     write_image(path, ImageArray(grey, "ZYX", (50.0, 4.0, 4.0), ("nm",) * 3))
     viewer.open(str(path), plugin=PLUGIN)
     await_view(viewer, dock)
+    getattr(viewer, "fit_to_view", viewer.reset_view)()  # the canvas was larger without a dock
     z = int(viewer.dims.current_step[0])
     mask, corrections = viewer.layers["mask"], viewer.layers["corrections"]
     before = mask.data[z].copy()

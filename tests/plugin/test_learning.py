@@ -11,6 +11,8 @@ from napari.layers import Image, Labels
 from napari.viewer import Viewer
 
 from demo.mouse import paint_stroke, wait_until
+from napari_unet.core.config import PredictionConfig
+from napari_unet.core.prediction import finish, gather, predict
 from napari_unet.core.training import TrainingStep
 from napari_unet.io.models import load_model
 from napari_unet.plugin.dock import UNetDock
@@ -65,6 +67,32 @@ def test_learning_changes_the_overlay_where_was_painted(
     assert dock.session.model is not first
     assert after > max(before, 0.5)
     assert "60" in dock.learn_group.status.text()
+
+
+def test_view_is_kept_up_with_by_one_look_while_learning_and_gets_the_average_at_rest(
+    viewer: Viewer, dock: UNetDock, corrected: Labels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dock.predict_group.options["test_time_augmentation"].value = "symmetries"
+    await_view(viewer, dock)
+    looks: list[tuple[str, str]] = []
+
+    def watched(model, image, config, **options):
+        looks.append((dock.trainer.state, config.test_time_augmentation))
+        return predict(model, image, config, **options)
+
+    monkeypatch.setattr("napari_unet.plugin.predicting.predict", watched)
+    start(dock)
+    wait_until(lambda: len(looks) > 1, 60, "new weights to be shown")
+    assert set(looks) == {(RUNNING, "none")}
+    dock.learn_group.stop.click()
+    await_idle(dock)
+    await_view(viewer, dock)
+    assert looks[-1] == (IDLE, "symmetries")
+    image, model, z = dock.session.image, dock.session.model, viewer.dims.current_step[0]
+    config = PredictionConfig(test_time_augmentation="symmetries")
+    found = predict(model, image, config, sections=[(z,)])
+    expected = finish(gather(found, image, len(model.classes))).data[z]
+    np.testing.assert_array_equal(viewer.layers["mask"].data[z], expected)
 
 
 def test_stop_keeps_what_was_learnt(dock: UNetDock, corrected: Labels) -> None:
@@ -127,7 +155,7 @@ def test_strokes_painted_meanwhile_are_learnt_from(
     await_idle(dock)
     assert dock.session.model is not None
     record = dock.session.model.history[-1]
-    assert record["painted"]["background"] == int(dock.session.annotations.counts()[0])
+    assert record["data"][0]["painted"]["background"] == int(dock.session.annotations.counts()[0])
 
 
 def test_class_added_while_training_is_learnt(
@@ -145,7 +173,7 @@ def test_class_added_while_training_is_learnt(
     await_idle(dock)
     assert dock.session.model is not None
     assert [c.name for c in dock.session.model.classes][3] == "vesicle"
-    assert dock.session.model.history[-1]["painted"]["vesicle"] > 0
+    assert dock.session.model.history[-1]["data"][0]["painted"]["vesicle"] > 0
 
 
 def test_image_removed_while_training_stops_it_and_keeps_the_model(

@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QAbstractButton, QComboBox, QTableWidget
 from superqt import QCollapsible
 
 from demo.mouse import wait_until
+from napari_unet.core.config import PredictionConfig
 from napari_unet.core.prediction import finish, gather, predict
 from napari_unet.plugin.dock import WIDTH, UNetDock
 from napari_unet.plugin.exporting import ONE_CLASS
@@ -93,6 +94,47 @@ def test_stack_is_predicted_nearest_sections_first(
     wait_until(lambda: not dock.predictor.missing_sections(), 60, "the stack")
     assert order == [(z,) for z in range(SECTIONS) if z != SECTIONS // 2 - (SECTIONS % 2 == 0)]
     assert (viewer.layers["mask"].data > 0).all()
+
+
+def test_choice_of_average_applies_to_the_section_in_view_and_to_the_stack(
+    viewer: Viewer, dock: UNetDock, image_layer: Image
+) -> None:
+    dock.predict_group.options["test_time_augmentation"].value = "symmetries"
+    await_view(viewer, dock)
+    image, model = dock.session.image, dock.session.model
+    config = PredictionConfig(test_time_augmentation="symmetries")
+    expected = finish(gather(predict(model, image, config), image, len(model.classes))).data
+    mask, seen = viewer.layers["mask"].data, viewer.dims.current_step[0]
+    np.testing.assert_array_equal(mask[seen], expected[seen])
+    dock.predict_group.stack.click()
+    assert not dock.predict_group.options.enabled
+    wait_until(lambda: not dock.predictor.missing_sections(), 60, "the stack")
+    np.testing.assert_array_equal(mask, expected)
+    wait_until(lambda: dock.predict_group.options.enabled, 10, "the choice to be free again")
+    dock.predict_group.options["test_time_augmentation"].value = "none"
+    assert len(dock.predictor.missing_sections()) == SECTIONS
+    await_view(viewer, dock)
+    assert (mask[seen] != expected[seen]).any()
+
+
+def test_average_that_is_chosen_and_taken_back_at_once_leaves_one_look(
+    viewer: Viewer, dock: UNetDock, image_layer: Image
+) -> None:
+    mask, seen = viewer.layers["mask"].data, viewer.dims.current_step[0]
+    before = mask[seen].copy()
+    average = dock.predict_group.options["test_time_augmentation"]
+    average.value = "rotations"
+    wait_until(lambda: dock.predictor.busy, 10, "the prediction to begin")
+    average.value = "none"
+    await_view(viewer, dock)
+    np.testing.assert_array_equal(mask[seen], before)
+
+
+def test_choice_of_average_is_named_for_people(dock: UNetDock) -> None:
+    average = dock.predict_group.options["test_time_augmentation"]
+    named = [average.get_choice(name) for name in ("one look", "8 symmetries", "7 rotations")]
+    assert named == ["none", "symmetries", "rotations"]
+    assert "times the time" in average.tooltip
 
 
 def test_two_dimensional_image_is_predicted(viewer: Viewer, dock: UNetDock, stack) -> None:

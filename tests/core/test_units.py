@@ -1,6 +1,6 @@
 import pytest
 
-from napari_unet.io.units import nanometres, standard_unit
+from napari_unet.core.units import nanometres, standard_unit
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from napari_unet.core.image import PIXEL
+PIXEL = "pixel"
+"""Unit of an axis whose spacing is not known."""
 
 _SPELLINGS = {
     "nm": ("nm", "nanometer", "nanometre"),
