@@ -11,20 +11,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import napari
 import numpy as np
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
 
+from benchmarks.report import write_section
 from demo.mouse import paint_stroke, wait_until
 from napari_unet.core.synthetic import synthetic_stack
 from napari_unet.plugin.contributions import open_dock
 from napari_unet.plugin.layers import show_section
 from napari_unet.plugin.learning import IDLE, PAUSED, RUNNING
 
-TARGET = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 BEAT_MILLISECONDS = 2
 
 
@@ -156,8 +155,6 @@ def main() -> None:
 def write(rows: list[tuple[str, float, np.ndarray]]) -> None:
     """Print the table and write it to the documentation."""
     lines = [
-        "# Benchmarks",
-        "",
         "Made by `python -m benchmarks.responsiveness` on two shared CPU cores, in a virtual display",
         "whose pictures are drawn by the CPU as well. *Busy* is how long the GUI thread did not",
         "answer at a stretch, in milliseconds; while it learns, that includes waiting for a core.",
@@ -169,9 +166,9 @@ def write(rows: list[tuple[str, float, np.ndarray]]) -> None:
     for what, seconds, gaps in rows:
         busy = [f"{1000 * v:.0f}" for v in (*np.percentile(gaps, (50, 95)), gaps.max())]
         lines.append(f"| {what} | {seconds:.2f} | {' | '.join(busy)} |")
-    text = "\n".join(lines) + "\n"
+    text = "\n".join(lines)
     print(text)
-    TARGET.write_text(text, encoding="utf-8")
+    write_section("How quickly the window answers", text)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,95 @@
+"""Small versions of the benchmarks, whose results are recorded in docs/benchmarks.md."""
+
+import numpy as np
+import pytest
+
+from benchmarks import paper
+from benchmarks.pixel_size import reduced
+from benchmarks.report import table, write_section
+from benchmarks.train_bundled import MEMBRANE, class_mask, isbi2012
+from napari_unet.core.config import ORIGINAL_NETWORK, ORIGINAL_TRAINING
+from napari_unet.core.image import image_from_array
+from napari_unet.io.images import write_image
+from tests.examples import bright_discs
+
+
+def test_a_section_of_the_report_is_replaced_and_the_others_stay(tmp_path):
+    target = tmp_path / "report.md"
+    target.write_text("# Title\n\nOf old.\n\n## First\n\nold\n\n## Second\n\nkept\n\n### Part\n")
+
+    write_section("First", table(["a", "b"], [["1", "2"]]), target)
+    write_section("Third", "new", target)
+
+    assert target.read_text() == (
+        "# Title\n\nOf old.\n\n## First\n\n| a | b |\n| --- | --- |\n| 1 | 2 |\n\n"
+        "## Second\n\nkept\n\n### Part\n\n## Third\n\nnew\n"
+    )
+
+
+def test_the_truth_reproduces_the_paper_without_an_error():
+    truth = np.ones((2, 48, 48), np.uint8)
+    truth[:, 20:22] = truth[:, :, 30:32] = MEMBRANE
+
+    scores, f1 = paper.measure((truth == MEMBRANE).astype(np.float32), truth)
+
+    assert (scores.v_rand, scores.v_info, f1) == pytest.approx((1, 1, 1))
+    assert scores.rand_error == scores.challenge_warping_error == scores.challenge_pixel_error == 0
+
+
+def test_variants_of_the_paper_are_trained_by_its_recipe_but_for_what_they_leave_out(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(paper, "STEPS", {1: 1})
+    for kind, data in zip(("images", "labels"), bright_discs(1, 200), strict=True):
+        (tmp_path / "isbi2012" / kind).mkdir(parents=True)
+        image = image_from_array(data, pixel_size=4.0)
+        write_image(tmp_path / "isbi2012" / kind / "training.tif", image)
+    variant = paper.Variant("small", 1, paper.NO_ELASTIC)
+
+    trained = paper.train_variant(variant, tmp_path)
+
+    assert trained.network.config == ORIGINAL_NETWORK.replace(width=1)
+    recipe = ORIGINAL_TRAINING.replace(
+        steps=1, augmentation=ORIGINAL_TRAINING.augmentation.replace(elastic=0.0)
+    )
+    assert trained.history[-1]["config"] == recipe.to_dict()
+    finished = tmp_path / f"{variant.file}.safetensors"
+    written = finished.stat().st_mtime_ns
+    paper.train_variant(variant, tmp_path)
+    assert finished.stat().st_mtime_ns == written
+
+
+def test_the_random_forest_finds_bright_discs(monkeypatch):
+    monkeypatch.setattr(paper, "FOREST_SECTIONS", 2)
+    monkeypatch.setattr(paper, "FOREST_PIXELS", 300)
+    grey, labels = bright_discs(3, 64)
+
+    found = paper.forest_probabilities(grey[:2], labels[:2], image_from_array(grey[2:]))
+
+    assert found.shape == (1, 64, 64)
+    assert ((found[0] > 0.5) == (labels[2] == MEMBRANE)).mean() > 0.95
+
+
+def test_reduced_sections_keep_their_classes_in_place():
+    grey, labels = bright_discs(1, 64)
+
+    smaller, classes = reduced(grey, labels, 2.0)
+
+    assert smaller.shape == classes.shape == (1, 32, 32)
+    assert smaller[classes == 2].mean() > smaller[classes == 1].mean() + 50
+
+
+def test_the_public_labels_become_classes(real_data):
+    grey, mask = isbi2012()
+
+    assert grey.shape == mask.shape
+    assert np.bincount(mask.ravel(), minlength=4)[1:].min() > 0
+    assert grey[mask == MEMBRANE].mean() < grey[mask == 1].mean()
+
+
+def test_membranes_win_over_mitochondria():
+    true = np.array([[True, False], [True, False]])
+
+    mask = class_mask(true, np.array([[True, True], [False, False]]))
+
+    assert mask.tolist() == [[2, 3], [2, 1]]
