@@ -11,7 +11,7 @@ from typing import Any
 
 from napari.qt.threading import create_worker
 from napari.utils.notifications import notification_manager, show_error
-from qtpy.QtCore import QEventLoop, QObject, Qt, Signal
+from qtpy.QtCore import QEventLoop, QObject, Qt, QThreadPool, Signal
 
 from napari_unet.io.files import FileReadError, FileWriteError
 
@@ -77,6 +77,9 @@ class Job(QObject):
         self._worker.resumed.connect(self.resumed)
 
     def start(self) -> None:
+        # Workers share a pool of as many threads as there are processors. A long job must not
+        # keep another one waiting for its end, so each brings a place of its own.
+        QThreadPool.globalInstance().releaseThread()
         self._worker.start()
 
     def send(self, news: Any) -> None:
@@ -146,6 +149,7 @@ class Job(QObject):
             self.paused.emit()
 
     def _on_finished(self) -> None:
+        QThreadPool.globalInstance().reserveThread()
         self.finished.emit()
         self.deleteLater()
 
