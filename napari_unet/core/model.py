@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -61,6 +62,11 @@ class UNetModel:
                 f"The network tells {self.network.config.classes} classes apart, but "
                 f"{len(self.classes)} are named: {', '.join(c.name for c in self.classes)}."
             )
+
+    @cached_property
+    def folded(self) -> UNet:
+        """The network as it predicts (`UNet.folded`), made once."""
+        return self.network.folded()
 
     def magnification(self, image: ImageArray) -> float:
         """Return by how much an image is enlarged for the network, so that it sees its pixel size.

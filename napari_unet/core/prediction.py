@@ -107,7 +107,7 @@ def predict(
     statistics = statistics or known_statistics(image)
     remaining = list(image.sections() if sections is None else sections)
     total = len(remaining)
-    network = _on(model.network.folded(), target)
+    network = _on(model.folded, target)
     magnification = model.magnification(image)
     height, width = image.shape[-2:]
     multiple = 2**network.config.depth

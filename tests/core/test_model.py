@@ -112,3 +112,10 @@ def test_new_classes_leave_the_pixel_size():
 
     assert model.with_classes(class_table(["a", "b", "c"])).pixel_size == 5.0
     assert model.with_classes(class_table(["a", "b"])).pixel_size == 5.0
+
+
+def test_a_model_folds_its_network_once_and_a_copy_anew():
+    model = tiny_model()
+
+    assert model.folded is model.folded
+    assert replace(model, name="copy").folded is not model.folded
