@@ -291,7 +291,8 @@ def train_on(
                     torch.cuda.empty_cache()
                 continue
             step += 1
-            curve.add_loss(loss)
+            if validation:
+                curve.add_loss(loss)
         else:  # all paint was erased meanwhile: wait for more
             loss = math.nan
             time.sleep(WAITING_SECONDS)
