@@ -253,6 +253,47 @@ class TrainingConfig(Config):
         return super().from_dict(changes)
 
 
+@dataclass(frozen=True, kw_only=True)
+class LiveConfig(Config):
+    """How the live head learns from strokes."""
+
+    dimensions: int = option(
+        24, "Features kept of each level of the network.", minimum=1, maximum=1024
+    )
+    coarser: float = option(
+        0.5,
+        "How much a level counts, beside the one that is twice as fine: a stroke tells of few "
+        "coarse pixels.",
+        minimum=0.01,
+        maximum=1.0,
+    )
+    penalty: float = option(
+        0.1, "How strongly the head is held to what the network says.", minimum=1e-6, maximum=1e3
+    )
+    known: float = option(
+        3.0,
+        "How many times more strongly classes are held that the network knows already.",
+        minimum=0.0,
+        maximum=1e3,
+    )
+    memory: float = option(
+        0.2,
+        "Weight of pixels that nobody painted, which are to stay what the network is sure they "
+        "are, beside the painted ones.",
+        minimum=0.0,
+        maximum=100.0,
+    )
+    class_balance: float = option(
+        0.25,
+        "0 counts every painted pixel alike, 1 every class alike.",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    pixels: int = option(3000, "Painted pixels that are learnt from.", minimum=10)
+    iterations: int = option(15, "Steps of the optimiser after a stroke.", minimum=1)
+    seed: int = option(0, "Seed of the pixels that are chosen.", minimum=0)
+
+
 ORIGINAL_TRAINING = TrainingConfig(
     optimiser="sgd",
     learning_rate=1e-3,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -69,6 +70,16 @@ class UNet(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor) -> Tensor:  # (N, channels_in, H, W) -> (N, classes, h, w)
+        for finest in self.decoder_maps(x):
+            pass
+        logits: Tensor = self.classifier(finest)
+        return logits
+
+    def decoder_maps(self, x: Tensor) -> Iterator[Tensor]:
+        """Yield the maps of the expansive path, from the bottleneck to full resolution.
+
+        The map ``2**n`` times coarser than the input, (N, width * 2**n, h, w), lies on its centre.
+        """
         skipped: list[Tensor] = []
         for level, block in enumerate(self.contracting):
             x = block(x)
@@ -77,11 +88,11 @@ class UNet(nn.Module):
             skipped.append(x)
             x = self.pool(x)
         x = self.dropout(self.bottleneck(x))
+        yield x
         for up, block in zip(self.up_convolutions, self.expanding, strict=True):
             x = up(x)
             x = block(torch.cat([centre_crop(skipped.pop(), x), x], dim=1))
-        logits: Tensor = self.classifier(x)
-        return logits
+            yield x
 
     def folded(self) -> UNet:
         """Return the same function for prediction, its normalisation part of the convolutions.

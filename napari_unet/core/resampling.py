@@ -9,24 +9,28 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def resample(planes: Tensor, positions: Tensor, mode: str) -> Tensor:
+def resample(
+    planes: Tensor, positions: Tensor, mode: str, *, beyond: str = "reflection"
+) -> Tensor:
     """Return planes (C, H, W) read at positions (2, h, w), given in pixels from their centre.
 
     Parameters
     ----------
     planes
-        What is read; mirrored beyond its border.
+        What is read.
     positions
         As (y, x).
     mode
         ``nearest``, ``bilinear`` or ``bicubic``.
+    beyond
+        What lies beyond the border: its ``reflection``, or the nearest pixel (``border``).
     """
     height, width = planes.shape[-2:]
     grid = torch.stack(
         [positions[1] * (2 / max(width - 1, 1)), positions[0] * (2 / max(height - 1, 1))], dim=-1
     )
     return functional.grid_sample(
-        planes[None], grid[None], mode=mode, padding_mode="reflection", align_corners=True
+        planes[None], grid[None], mode=mode, padding_mode=beyond, align_corners=True
     )[0]
 
 

@@ -29,7 +29,7 @@ ROTATIONS = 7
 
 
 @dataclass(frozen=True)
-class _View:
+class View:
     """How the network looks at a section."""
 
     magnification: float
@@ -112,7 +112,7 @@ def tile_probabilities(
     count = ROTATIONS if test_time_augmentation == "rotations" else 1
     total: Tensor | None = None
     for number in range(count):
-        view = _View(magnification, 2 * math.pi * number / count)
+        view = View(magnification, 2 * math.pi * number / count)
         look = _plain_look if view.is_plain else _resampled_look
         found = look(asked, network.config, section, tile, statistics, view, device)
         total = found if total is None else total.add_(found)
@@ -127,27 +127,18 @@ def _plain_look(
     section: Any,
     tile: Tile,
     statistics: GreyStatistics,
-    view: _View,
+    view: View,
     device: torch.device,
 ) -> Tensor:
     """The network's pixels are those of the image: nothing is interpolated."""
-    margin, multiple = context(config), 2**config.depth
-    spans, insets = [], []
-    for start, length, whole in zip(
-        (tile.top, tile.left), (tile.height, tile.width), section.shape[-2:], strict=True
-    ):
-        if config.padding == "valid":
-            spans.append((start - margin, smallest_input(config, length)))
-            insets.append(0)
-        else:
-            first = max(0, start - margin)
-            last = min(rounded_up(start + length, multiple) + margin, rounded_up(whole, multiple))
-            spans.append((first, last - first))
-            insets.append(start - first)
-    (top, height), (left, width) = spans
-    grey = statistics.normalise(read_mirrored(section, top, left, height, width))
-    answer = ask(torch.from_numpy(grey).to(device))
-    row, column = insets
+    seen = piece_around(config, section, tile, statistics, view, device)
+    answer = ask(seen.grey)
+    row, column = (
+        start - first - (side - found) // 2
+        for start, first, side, found in zip(
+            (tile.top, tile.left), seen.first, seen.grey.shape, answer.shape[-2:], strict=True
+        )
+    )
     return answer[:, row : row + tile.height, column : column + tile.width]
 
 
@@ -157,50 +148,105 @@ def _resampled_look(
     section: Any,
     tile: Tile,
     statistics: GreyStatistics,
-    view: _View,
+    view: View,
     device: torch.device,
 ) -> Tensor:
     """The network's pixels lie between those of the image."""
-    margin, multiple = context(config), 2**config.depth
-    wanted = view.to_network(
+    seen = piece_around(config, section, tile, statistics, view, device)
+    answer = blurred(ask(seen.grey), antialiasing_deviation(view.magnification))
+    found = resample(answer, seen.positions(tile, view), "bilinear")
+    return found / found.sum(dim=0)
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """What the network sees in order to judge a tile.
+
+    Parameters
+    ----------
+    grey
+        Normalised grey values (h, w).
+    first
+        Where its first pixel lies on the network's grid.
+    """
+
+    grey: Tensor
+    first: tuple[int, int]
+
+    def positions(self, tile: Tile, view: View) -> Tensor:
+        """Return where the tile's pixels lie from the centre of the piece, float32 (2, h, w)."""
+        positions = _network_positions(tile, view, self.grey.device)
+        sides = torch.tensor(self.grey.shape, device=positions.device, dtype=torch.float64)
+        origin = torch.tensor(self.first, device=positions.device, dtype=torch.float64)
+        return (positions - (origin + (sides - 1) / 2)[:, None, None]).float()
+
+
+def _network_positions(tile: Tile, view: View, device: torch.device) -> Tensor:
+    return view.to_network(
         *torch.meshgrid(
             torch.arange(tile.top, tile.top + tile.height, device=device, dtype=torch.float64),
             torch.arange(tile.left, tile.left + tile.width, device=device, dtype=torch.float64),
             indexing="ij",
         )
     )
-    smoothing = antialiasing_deviation(view.magnification)
-    beyond = 1 + math.ceil(3 * smoothing)
+
+
+def piece_around(
+    config: NetworkConfig,
+    section: Any,
+    tile: Tile,
+    statistics: GreyStatistics,
+    view: View,
+    device: torch.device,
+) -> Piece:
+    """Read a tile, with as much around it as the network needs to judge it.
+
+    Where the network's pixels are those of the image, a zero-padded network sees the border of
+    the section as it saw that of its training patches; else it is mirrored there.
+    """
+    margin, multiple = context(config), 2**config.depth
+    padded = config.padding == "same"
+    if view.is_plain:
+        first, sides = [], []
+        for start, length, whole in zip(
+            (tile.top, tile.left), (tile.height, tile.width), section.shape[-2:], strict=True
+        ):
+            if padded:
+                low = max(0, start - margin)
+                high = min(
+                    rounded_up(start + length, multiple) + margin, rounded_up(whole, multiple)
+                )
+                first.append(low)
+                sides.append(high - low)
+            else:
+                first.append(start - margin)
+                sides.append(smallest_input(config, length))
+        grey = statistics.normalise(read_mirrored(section, *first, *sides))
+        return Piece(torch.from_numpy(grey).to(device), (first[0], first[1]))
+    wanted = _network_positions(tile, view, device)
+    beyond = 1 + math.ceil(3 * antialiasing_deviation(view.magnification))
     # The part of the network's grid that holds the tile, begun at a multiple, so that poolings
     # fall on the same pixels in every plan.
-    first = [(math.floor(float(axis.min())) - beyond) // multiple * multiple for axis in wanted]
-    length = [
+    inner = [(math.floor(float(axis.min())) - beyond) // multiple * multiple for axis in wanted]
+    lengths = [
         math.ceil(float(axis.max())) + beyond + 1 - start
-        for axis, start in zip(wanted, first, strict=True)
+        for axis, start in zip(wanted, inner, strict=True)
     ]
-    inputs = [
-        smallest_input(config, n) + (2 * margin if config.padding == "same" else 0) for n in length
-    ]
+    sides = [smallest_input(config, n) + (2 * margin if padded else 0) for n in lengths]
+    first = [start - margin for start in inner]
     grid = torch.meshgrid(
         *(
-            torch.arange(start - margin, start - margin + n, device=device, dtype=torch.float64)
-            for start, n in zip(first, inputs, strict=True)
+            torch.arange(start, start + n, device=device, dtype=torch.float64)
+            for start, n in zip(first, sides, strict=True)
         ),
         indexing="ij",
     )
-    grey = _read_between(section, view.to_image(*grid), statistics, view, device)
-    answer = ask(grey)
-    if config.padding == "same":
-        answer = answer[:, margin:-margin, margin:-margin]
-    answer = blurred(answer, smoothing)
-    origin = torch.tensor(first, device=device, dtype=torch.float64)
-    centre = torch.tensor(answer.shape[-2:], device=device, dtype=torch.float64).sub(1) / 2
-    found = resample(answer, (wanted - (origin + centre)[:, None, None]).float(), "bilinear")
-    return found / found.sum(dim=0)
+    seen = _read_between(section, view.to_image(*grid), statistics, view, device)
+    return Piece(seen, (first[0], first[1]))
 
 
 def _read_between(
-    section: Any, positions: Tensor, statistics: GreyStatistics, view: _View, device: torch.device
+    section: Any, positions: Tensor, statistics: GreyStatistics, view: View, device: torch.device
 ) -> Tensor:
     """Normalised grey values at positions (2, h, w) of the section, mirrored beyond its border."""
     deviation = antialiasing_deviation(1 / view.magnification)

@@ -1,0 +1,227 @@
+"""What a network and some filters see in a tile: the features on which the live head decides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from napari_unet.core.config import LiveConfig
+from napari_unet.core.devices import computing
+from napari_unet.core.image import GreyStatistics
+from napari_unet.core.network import UNet, centre_crop
+from napari_unet.core.resampling import antialiasing_deviation, blurred, resample
+from napari_unet.core.tiles import View, piece_around
+from napari_unet.core.tiling import Tile
+
+FILTER_SCALES = (0.7, 1.6, 3.5)
+"""Standard deviations, in pixels of the network, of the filters on the image itself."""
+
+SPACE_PIXELS = 6000
+"""Pixels from which a feature space is made."""
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureTile:
+    """Features of a rectangle of a section, each at its own resolution.
+
+    Parameters
+    ----------
+    tile
+        Where it lies in the section.
+    own_scores
+        What the network says of its classes, before the softmax: (known classes, h, w), at full
+        resolution.
+    levels
+        Maps (channels, h, w): first at full resolution, and each twice as coarse as the one
+        before. All have their centre in common with what the network saw, and so have the scores.
+    first
+        Row and column of the tile's first pixel from that centre, in pixels of the network.
+    magnification
+        Pixels of the network per pixel of the image.
+    """
+
+    tile: Tile
+    own_scores: Tensor
+    levels: tuple[Tensor, ...]
+    first: tuple[float, float]
+    magnification: float
+
+    @property
+    def bytes(self) -> int:
+        """Memory it takes."""
+        return self.own_scores.nbytes + sum(level.nbytes for level in self.levels)
+
+    def at(
+        self, rows: npt.NDArray[Any], columns: npt.NDArray[Any]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return scores and features, of each level, of pixels of the section.
+
+        Both float32, (pixels, known classes) and (pixels, channels).
+        """
+        place = torch.from_numpy(
+            np.stack(
+                [
+                    self.first[0] + (rows - self.tile.top) * self.magnification,
+                    self.first[1] + (columns - self.tile.left) * self.magnification,
+                ]
+            )
+        ).float()[:, :, None]
+        scores = _read(self.own_scores, place)[:, :, 0].T
+        return scores, tuple(
+            _read(level, place / 2**number)[:, :, 0].T for number, level in enumerate(self.levels)
+        )
+
+    def spread(self, planes: Tensor, number: int = 0) -> Tensor:
+        """Return maps (K, h, w), of the resolution of a level, at all pixels of the tile.
+
+        Linear interpolation commutes with linear maps of the channels: so these may be brought
+        down to a few before.
+        """
+        height, width = self.tile.height, self.tile.width
+        if self.magnification == 1:
+            if number:
+                size = [side << number for side in planes.shape[-2:]]
+                planes = functional.interpolate(
+                    planes[None], size=size, mode="bilinear", align_corners=False
+                )[0]
+            top, left = (
+                round(start + (side - 1) / 2)
+                for start, side in zip(self.first, planes.shape[-2:], strict=True)
+            )
+            return planes[:, top : top + height, left : left + width]
+        places = torch.meshgrid(
+            *(
+                (start + self.magnification * torch.arange(side)) / 2**number
+                for start, side in zip(self.first, (height, width), strict=True)
+            ),
+            indexing="ij",
+        )
+        return _read(planes, torch.stack(places))
+
+
+def _read(planes: Tensor, positions: Tensor) -> Tensor:
+    return resample(planes.float(), positions, "bilinear", beyond="border")
+
+
+@torch.inference_mode()
+def tile_features(
+    network: UNet,
+    section: Any,
+    tile: Tile,
+    statistics: GreyStatistics,
+    *,
+    magnification: float = 1.0,
+    device: torch.device,
+    precision: str = "auto",
+) -> FeatureTile:
+    """Return all features of a tile: filters on the image, and the maps of the expansive path.
+
+    Parameters
+    ----------
+    network, section, tile, statistics, magnification, device, precision
+        See `tile_probabilities`.
+
+    Returns
+    -------
+    FeatureTile
+        float16, on the CPU. The finest level holds the filters and the network's last map.
+    """
+    view = View(magnification)
+    seen = piece_around(network.config, section, tile, statistics, view, device)
+    batch = seen.grey[None, None].contiguous(memory_format=torch.channels_last)
+    with computing(device, precision):
+        maps = [found for found in network.decoder_maps(batch)][::-1]
+        scores = network.classifier(maps[0])[0]
+    filters = centre_crop(filter_maps(seen.grey), maps[0])
+    levels = [torch.cat([filters, maps[0][0].float()]), *(found[0].float() for found in maps[1:])]
+    # Where the image has larger pixels than the network, some of the network's are skipped.
+    smoothing = antialiasing_deviation(magnification)
+    start = seen.positions(Tile(tile.top, tile.left, 1, 1), view)[:, 0, 0].tolist()
+    return FeatureTile(
+        tile,
+        blurred(scores.float(), smoothing).to("cpu", torch.float16),
+        tuple(
+            blurred(level, smoothing / 2**number).to("cpu", torch.float16)
+            for number, level in enumerate(levels)
+        ),
+        (start[0], start[1]),
+        magnification,
+    )
+
+
+def filter_maps(grey: Tensor) -> Tensor:
+    """Return what filters see in a picture (h, w): float32 (4 per scale, h, w).
+
+    Of each scale the smoothed grey value, the length of the gradient, and the two eigenvalues of
+    the Hessian matrix; derivatives are multiplied by the scale (Lindeberg 1998, "Feature detection
+    with automatic scale selection").
+    """
+    found = []
+    for scale in FILTER_SCALES:
+        smooth = blurred(grey[None], scale)[0]
+        dy, dx = torch.gradient(smooth)
+        dyy, dyx = torch.gradient(dy)
+        _, dxx = torch.gradient(dx)
+        middle = (dyy + dxx) / 2
+        root = (((dyy - dxx) / 2).square() + dyx.square()).sqrt()
+        gradient = (dy.square() + dx.square()).sqrt()
+        found += [smooth, scale * gradient, scale**2 * (middle + root), scale**2 * (middle - root)]
+    return torch.stack(found)
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureSpace:
+    """The principal components of each level's channels, brought to one variance.
+
+    Parameters
+    ----------
+    means, bases
+        Of each level, float32 (channels,) and (channels, dimensions).
+    """
+
+    means: tuple[Tensor, ...]
+    bases: tuple[Tensor, ...]
+
+    def reduce(self, features: FeatureTile) -> FeatureTile:
+        """Return a tile with the few features of this space, float16."""
+        levels = []
+        for level, mean, basis in zip(features.levels, self.means, self.bases, strict=True):
+            reduced = basis.T @ (level.float().flatten(1) - mean[:, None])
+            levels.append(reduced.view(-1, *level.shape[1:]).half())
+        return replace(features, levels=tuple(levels))
+
+
+def feature_space(features: FeatureTile, config: LiveConfig | None = None) -> FeatureSpace:
+    """Return the space of the most important features of a network, as seen in one tile.
+
+    Parameters
+    ----------
+    features
+        All features of a tile (`tile_features`).
+    config
+        How many features, and how much coarse ones count.
+    """
+    config = config or LiveConfig()
+    chance = np.random.default_rng(config.seed)
+    tile = features.tile
+    _, levels = features.at(
+        tile.top + chance.integers(tile.height, size=SPACE_PIXELS),
+        tile.left + chance.integers(tile.width, size=SPACE_PIXELS),
+    )
+    means, bases = [], []
+    for number, values in enumerate(levels):
+        mean = values.mean(dim=0)
+        # The scale of a channel is of no meaning; one that never changes stays as it is.
+        deviation = values.std(dim=0).clamp(min=1e-3)
+        _, singular, axes = torch.linalg.svd((values - mean) / deviation, full_matrices=False)
+        kept = int((singular[: config.dimensions] > 1e-4 * singular[0]).sum())
+        scale = config.coarser**number * SPACE_PIXELS**0.5 / singular[:kept]
+        means.append(mean)
+        bases.append(axes[:kept].T / deviation[:, None] * scale)
+    return FeatureSpace(tuple(means), tuple(bases))

@@ -1,0 +1,249 @@
+"""The live head: a light classifier on the features of a network, refitted at every stroke.
+
+It starts from what the network itself says of its classes, and moves away from that only as far
+as the strokes ask for. Classes that the network has never heard of start improbable everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from napari_unet.core.config import LiveConfig
+from napari_unet.core.features import FeatureTile
+from napari_unet.core.losses import SURE
+
+NEW_CLASS_SCORE = 3.0
+"""By how much the score of a new class lies below that of all classes the network knows."""
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Pixels from which the head learns.
+
+    Parameters
+    ----------
+    features
+        float32 (pixels, features).
+    own_scores
+        What the network says of its own classes, before the softmax: float32 (pixels, known).
+    painted
+        Class numbers, int64 (pixels,); 0 where nobody painted.
+    counts
+        How many pixels each of these stands for, float32 (pixels,).
+    """
+
+    features: Tensor
+    own_scores: Tensor
+    painted: Tensor
+    counts: Tensor
+
+    def __len__(self) -> int:
+        return len(self.painted)
+
+    @classmethod
+    def together(cls, parts: Sequence[Examples]) -> Examples:
+        """Return the examples of several tiles or sections as one."""
+        return cls(
+            *(
+                torch.cat([getattr(part, name) for part in parts])
+                for name in ("features", "own_scores", "painted", "counts")
+            )
+        )
+
+    def fewer(self, pixels: int, chance: np.random.Generator) -> Examples:
+        """Return at most so many examples, drawn at random, of every class alike."""
+        numbers, amounts = self.painted.unique(return_counts=True)
+        each = max(1, pixels // len(numbers))
+        if len(self) <= pixels or int(amounts.max()) <= each:
+            return self
+        kept = []
+        counts = self.counts.clone()
+        for number, amount in zip(numbers.tolist(), amounts.tolist(), strict=True):
+            places = np.flatnonzero(self.painted.numpy() == number)
+            if amount > each:
+                places = chance.choice(places, each, replace=False)
+                counts[places] *= amount / each
+            kept.append(torch.from_numpy(places))
+        chosen = torch.cat(kept)
+        return Examples(
+            self.features[chosen], self.own_scores[chosen], self.painted[chosen], counts[chosen]
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class LiveHead:
+    """Multinomial logistic regression on features, added to the network's own scores.
+
+    Parameters
+    ----------
+    weights
+        float32 (features, classes).
+    bias
+        float32 (classes,).
+    """
+
+    weights: Tensor
+    bias: Tensor
+
+    def scores(self, features: FeatureTile) -> Tensor:
+        """Return scores before the softmax of all pixels of a tile, float32 (classes, h, w)."""
+        classes = len(self.bias)
+        own = features.spread(features.own_scores.float())
+        total = _with_new_classes(own, classes) + self.bias[:, None, None]
+        first = 0
+        for number, level in enumerate(features.levels):
+            weights = self.weights[first : first + len(level)]
+            first += len(level)
+            planes = (weights.T @ level.float().flatten(1)).view(classes, *level.shape[1:])
+            total += features.spread(planes, number)
+        return total
+
+    def grown(self, classes: int) -> LiveHead:
+        """Return a head for more classes, of which the new ones have not been learnt yet."""
+        more = classes - len(self.bias)
+        if more <= 0:
+            return self
+        return LiveHead(
+            torch.cat([self.weights, self.weights.new_zeros(len(self.weights), more)], dim=1),
+            torch.cat([self.bias, self.bias.new_zeros(more)]),
+        )
+
+
+def most_probable(scores: Tensor) -> npt.NDArray[np.uint8]:
+    """Return the class numbers with the highest scores (classes, h, w): uint8, 1 = background."""
+    found: npt.NDArray[np.uint8] = scores.argmax(dim=0).to(torch.uint8).numpy()
+    return found + np.uint8(1)
+
+
+def _with_new_classes(own_scores: Tensor, classes: int) -> Tensor:
+    """Return scores (known, ...) of a network with those of classes it does not know, at the end."""
+    more = classes - len(own_scores)
+    if more <= 0:
+        return own_scores
+    improbable = own_scores.logsumexp(dim=0, keepdim=True) - NEW_CLASS_SCORE
+    return torch.cat([own_scores, improbable.expand(more, *own_scores.shape[1:])])
+
+
+def tile_examples(
+    painted: npt.NDArray[np.uint8], features: FeatureTile, config: LiveConfig
+) -> Examples:
+    """Return the painted pixels of a tile, and unpainted ones for comparison.
+
+    Parameters
+    ----------
+    painted
+        Class numbers of the whole section (Y, X), 0 = not painted.
+    features
+        Reduced features of a tile of it.
+    config
+        How many pixels are taken at most of every class; which ones is drawn with its seed.
+    """
+    chance = np.random.default_rng(config.seed)
+    tile = features.tile
+    part = painted[tile.slices].ravel()
+    amounts = np.bincount(part)
+    chosen, counts = [], []
+    for number in np.flatnonzero(amounts):
+        places = np.flatnonzero(part == number)
+        if len(places) > config.pixels:
+            places = chance.choice(places, config.pixels, replace=False)
+        chosen.append(places)
+        counts.append(np.full(len(places), amounts[number] / len(places), np.float32))
+    places = np.concatenate(chosen)
+    rows, columns = np.divmod(places, tile.width)
+    own_scores, levels = features.at(tile.top + rows, tile.left + columns)
+    return Examples(
+        torch.cat(levels, dim=1),
+        own_scores,
+        torch.from_numpy(part[places].astype(np.int64)),
+        torch.from_numpy(np.concatenate(counts)),
+    )
+
+
+def fit_head(
+    examples: Examples,
+    classes: int,
+    config: LiveConfig | None = None,
+    start: LiveHead | None = None,
+) -> LiveHead:
+    """Return the head that agrees best with the painted pixels.
+
+    Minimises the mean cross-entropy of the painted pixels, plus ``config.memory`` times that of
+    the unpainted ones with what the network is sure of, plus ``config.penalty / 2`` times the
+    squared weights, with L-BFGS. The problem is convex; `start` only saves time.
+
+    Parameters
+    ----------
+    examples
+        What was painted, and some of what was not.
+    classes
+        How many classes there are by now; at least those that the network knows.
+    config
+        How strongly the head is held back.
+    start
+        An earlier head on the same features.
+    """
+    config = config or LiveConfig()
+    chosen = examples.fewer(config.pixels, np.random.default_rng(config.seed))
+    known = chosen.own_scores.shape[1]
+    own_scores = _with_new_classes(chosen.own_scores.T, classes).T
+    wanted, importance = _targets(chosen, own_scores, config)
+    penalty = chosen.features.new_full((classes,), config.penalty)
+    penalty[:known] *= config.known
+    if start is None or len(start.weights) != chosen.features.shape[1]:
+        start = LiveHead(
+            chosen.features.new_zeros(chosen.features.shape[1], classes),
+            chosen.features.new_zeros(classes),
+        )
+    start = start.grown(classes)
+    parameters = torch.cat([start.weights, start.bias[None]]).requires_grad_()
+    optimiser = torch.optim.LBFGS(
+        [parameters],
+        max_iter=config.iterations,
+        history_size=8,
+        line_search_fn="strong_wolfe",
+        tolerance_change=1e-7,
+    )
+
+    @torch.no_grad()
+    def loss() -> float:
+        weights, bias = parameters[:-1], parameters[-1]
+        scores = own_scores + chosen.features @ weights + bias
+        logarithms = scores.log_softmax(dim=1)
+        gradient = (logarithms.exp() - wanted) * importance[:, None]
+        parameters.grad = torch.cat(
+            [chosen.features.T @ gradient + penalty * weights, gradient.sum(dim=0, keepdim=True)]
+        )
+        value = -(wanted * logarithms).sum(dim=1) @ importance
+        return float(value + (penalty * weights.square()).sum() / 2)
+
+    optimiser.step(loss)  # type: ignore[arg-type]
+    found = parameters.detach()
+    if not bool(torch.isfinite(found).all()):
+        return start
+    return LiveHead(found[:-1], found[-1])
+
+
+def _targets(
+    examples: Examples, own_scores: Tensor, config: LiveConfig
+) -> tuple[Tensor, Tensor]:
+    """Return the wanted probabilities (pixels, classes), and how much each pixel counts."""
+    wanted = own_scores.softmax(dim=1)
+    sure = wanted.max(dim=1).values > SURE
+    painted = examples.painted > 0
+    wanted[painted] = torch.nn.functional.one_hot(
+        examples.painted[painted] - 1, own_scores.shape[1]
+    ).to(wanted.dtype)
+    amounts = torch.zeros(own_scores.shape[1] + 1)
+    amounts.index_add_(0, examples.painted, examples.counts)
+    of_class = amounts[examples.painted]
+    importance = examples.counts * torch.where(painted, of_class ** -config.class_balance, 0.0)
+    importance /= importance.sum().clamp(min=1e-9)
+    held = torch.where(~painted & sure, examples.counts, 0.0)
+    return wanted, importance + config.memory * held / amounts[0].clamp(min=1e-9)
