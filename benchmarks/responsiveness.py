@@ -43,10 +43,14 @@ class Heartbeat:
         self.gaps.append(now - self._last)
         self._last = now
 
-    def during(self, work: Callable[[], object]) -> tuple[float, np.ndarray]:
-        """Return how long some work took, and the gaps meanwhile, in seconds."""
+    def restart(self) -> None:
+        """Forget the gaps so far, and measure from now on."""
         self._last = time.perf_counter()
         self.gaps = []
+
+    def during(self, work: Callable[[], object]) -> tuple[float, np.ndarray]:
+        """Return how long some work took, and the gaps meanwhile, in seconds."""
+        self.restart()
         began = time.perf_counter()
         work()
         seconds = time.perf_counter() - began

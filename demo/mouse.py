@@ -31,7 +31,12 @@ def on_canvas(viewer: Viewer, layer: Layer, row: float, column: float) -> QPoint
     )
 
 
-def paint_stroke(viewer: Viewer, layer: Layer, path: Iterable[tuple[float, float]]) -> None:
+def paint_stroke(
+    viewer: Viewer,
+    layer: Layer,
+    path: Iterable[tuple[float, float]],
+    before_release: Callable[[], object] = lambda: None,
+) -> None:
     """Press the mouse at the first pixel (row, column), move along the path and let go."""
     canvas = canvas_of(viewer)
     points = [on_canvas(viewer, layer, row, column) for row, column in path]
@@ -44,6 +49,7 @@ def paint_stroke(viewer: Viewer, layer: Layer, path: Iterable[tuple[float, float
     for point in points[1:]:
         QTest.mouseMove(canvas, point)
         QApplication.processEvents()
+    before_release()
     QTest.mouseRelease(canvas, Qt.LeftButton, Qt.NoModifier, points[-1])
     QApplication.processEvents()
 

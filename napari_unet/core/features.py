@@ -36,7 +36,7 @@ class FeatureTile:
         Where it lies in the section.
     own_scores
         What the network says of its classes, before the softmax: (known classes, h, w), at full
-        resolution.
+        resolution. Only their differences count; none is above 0.
     levels
         Maps (channels, h, w): first at full resolution, and each twice as coarse as the one
         before. All have their centre in common with what the network saw, and so have the scores.
@@ -109,6 +109,12 @@ def _read(planes: Tensor, positions: Tensor) -> Tensor:
     return resample(planes.float(), positions, "bilinear", beyond="border")
 
 
+def _half(planes: Tensor) -> Tensor:
+    """Return planes as float16. Around a hot pixel they may leave its range, but stay finite."""
+    largest = torch.finfo(torch.float16).max
+    return planes.clamp(-largest, largest).half()
+
+
 @torch.inference_mode()
 def tile_features(
     network: UNet,
@@ -136,18 +142,19 @@ def tile_features(
     seen = piece_around(network.config, section, tile, statistics, view, device)
     batch = seen.grey[None, None].contiguous(memory_format=torch.channels_last)
     with computing(device, precision):
-        maps = [found for found in network.decoder_maps(batch)][::-1]
+        maps = list(network.decoder_maps(batch))[::-1]
         scores = network.classifier(maps[0])[0]
     filters = centre_crop(filter_maps(seen.grey), maps[0])
     levels = [torch.cat([filters, maps[0][0].float()]), *(found[0].float() for found in maps[1:])]
+    scores = scores.float() - scores.float().amax(dim=0)  # the same to the softmax
     # Where the image has larger pixels than the network, some of the network's are skipped.
     smoothing = antialiasing_deviation(magnification)
     start = seen.positions(Tile(tile.top, tile.left, 1, 1), view)[:, 0, 0].tolist()
     return FeatureTile(
         tile,
-        blurred(scores.float(), smoothing).to("cpu", torch.float16),
+        _half(blurred(scores, smoothing)).cpu(),
         tuple(
-            blurred(level, smoothing / 2**number).to("cpu", torch.float16)
+            _half(blurred(level, smoothing / 2**number)).cpu()
             for number, level in enumerate(levels)
         ),
         (start[0], start[1]),
@@ -193,7 +200,7 @@ class FeatureSpace:
         levels = []
         for level, mean, basis in zip(features.levels, self.means, self.bases, strict=True):
             reduced = basis.T @ (level.float().flatten(1) - mean[:, None])
-            levels.append(reduced.view(-1, *level.shape[1:]).half())
+            levels.append(_half(reduced.view(-1, *level.shape[1:])))
         return replace(features, levels=tuple(levels))
 
 
@@ -217,8 +224,9 @@ def feature_space(features: FeatureTile, config: LiveConfig | None = None) -> Fe
     means, bases = [], []
     for number, values in enumerate(levels):
         mean = values.mean(dim=0)
-        # The scale of a channel is of no meaning; one that never changes stays as it is.
-        deviation = values.std(dim=0).clamp(min=1e-3)
+        # The scale of a channel is of no meaning; one that never changes tells nothing.
+        deviation = values.std(dim=0)
+        deviation[deviation < 1e-3] = torch.inf
         _, singular, axes = torch.linalg.svd((values - mean) / deviation, full_matrices=False)
         kept = int((singular[: config.dimensions] > 1e-4 * singular[0]).sum())
         scale = config.coarser**number * SPACE_PIXELS**0.5 / singular[:kept]

@@ -12,11 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy import optimize
 from torch import Tensor
 
+from napari_unet.core.annotations import ClassTable
 from napari_unet.core.config import LiveConfig
-from napari_unet.core.features import FeatureTile
+from napari_unet.core.features import FeatureSpace, FeatureTile
 from napari_unet.core.losses import SURE
+from napari_unet.core.model import UNetModel
 
 NEW_CLASS_SCORE = 3.0
 """By how much the score of a new class lies below that of all classes the network knows."""
@@ -58,7 +61,7 @@ class Examples:
 
     def fewer(self, pixels: int, chance: np.random.Generator) -> Examples:
         """Return at most so many examples, drawn at random, of every class alike."""
-        numbers, amounts = self.painted.unique(return_counts=True)
+        numbers, amounts = torch.unique(self.painted, return_counts=True)
         each = max(1, pixels // len(numbers))
         if len(self) <= pixels or int(amounts.max()) <= each:
             return self
@@ -113,6 +116,28 @@ class LiveHead:
             torch.cat([self.weights, self.weights.new_zeros(len(self.weights), more)], dim=1),
             torch.cat([self.bias, self.bias.new_zeros(more)]),
         )
+
+
+@dataclass(frozen=True, eq=False)
+class LiveModel:
+    """A model whose classes are told apart by a live head.
+
+    Parameters
+    ----------
+    model
+        Its network gives the features.
+    classes
+        What the head tells apart: the classes of the model, and maybe more.
+    space
+        What the features are reduced to.
+    head
+        Decides on them.
+    """
+
+    model: UNetModel
+    classes: ClassTable
+    space: FeatureSpace
+    head: LiveHead
 
 
 def most_probable(scores: Tensor) -> npt.NDArray[np.uint8]:
@@ -196,46 +221,46 @@ def fit_head(
     wanted, importance = _targets(chosen, own_scores, config)
     penalty = chosen.features.new_full((classes,), config.penalty)
     penalty[:known] *= config.known
-    if start is None or len(start.weights) != chosen.features.shape[1]:
+    fits = start is not None and len(start.weights) == chosen.features.shape[1]
+    if start is None or not fits or len(start.bias) > classes:
         start = LiveHead(
             chosen.features.new_zeros(chosen.features.shape[1], classes),
             chosen.features.new_zeros(classes),
         )
     start = start.grown(classes)
-    parameters = torch.cat([start.weights, start.bias[None]]).requires_grad_()
-    optimiser = torch.optim.LBFGS(
-        [parameters],
-        max_iter=config.iterations,
-        history_size=8,
-        line_search_fn="strong_wolfe",
-        tolerance_change=1e-7,
-    )
+    shape = (len(start.weights) + 1, classes)
 
-    @torch.no_grad()
-    def loss() -> float:
+    def loss(flat: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
+        parameters = torch.from_numpy(flat).view(shape).float()
         weights, bias = parameters[:-1], parameters[-1]
-        scores = own_scores + chosen.features @ weights + bias
-        logarithms = scores.log_softmax(dim=1)
-        gradient = (logarithms.exp() - wanted) * importance[:, None]
-        parameters.grad = torch.cat(
-            [chosen.features.T @ gradient + penalty * weights, gradient.sum(dim=0, keepdim=True)]
-        )
+        logarithms = (own_scores + chosen.features @ weights + bias).log_softmax(dim=1)
+        surplus = (logarithms.exp() - wanted) * importance[:, None]
         value = -(wanted * logarithms).sum(dim=1) @ importance
-        return float(value + (penalty * weights.square()).sum() / 2)
+        value = value + (penalty * weights.square()).sum() / 2
+        gradient = torch.cat(
+            [chosen.features.T @ surplus + penalty * weights, surplus.sum(dim=0, keepdim=True)]
+        )
+        return float(value), gradient.flatten().double().numpy()
 
-    optimiser.step(loss)  # type: ignore[arg-type]
-    found = parameters.detach()
+    # Not the L-BFGS of PyTorch: its first optimiser takes a second to import.
+    result = optimize.minimize(
+        loss,
+        torch.cat([start.weights, start.bias[None]]).flatten().double().numpy(),
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": config.iterations, "maxcor": 8},
+    )
+    found = torch.from_numpy(result.x).view(shape).float()
     if not bool(torch.isfinite(found).all()):
         return start
     return LiveHead(found[:-1], found[-1])
 
 
-def _targets(
-    examples: Examples, own_scores: Tensor, config: LiveConfig
-) -> tuple[Tensor, Tensor]:
+def _targets(examples: Examples, own_scores: Tensor, config: LiveConfig) -> tuple[Tensor, Tensor]:
     """Return the wanted probabilities (pixels, classes), and how much each pixel counts."""
     wanted = own_scores.softmax(dim=1)
-    sure = wanted.max(dim=1).values > SURE
+    # However many classes are new, it is as sure of its own.
+    sure = examples.own_scores.softmax(dim=1).max(dim=1).values > SURE
     painted = examples.painted > 0
     wanted[painted] = torch.nn.functional.one_hot(
         examples.painted[painted] - 1, own_scores.shape[1]
@@ -243,7 +268,7 @@ def _targets(
     amounts = torch.zeros(own_scores.shape[1] + 1)
     amounts.index_add_(0, examples.painted, examples.counts)
     of_class = amounts[examples.painted]
-    importance = examples.counts * torch.where(painted, of_class ** -config.class_balance, 0.0)
+    importance = examples.counts * torch.where(painted, of_class**-config.class_balance, 0.0)
     importance /= importance.sum().clamp(min=1e-9)
     held = torch.where(~painted & sure, examples.counts, 0.0)
     return wanted, importance + config.memory * held / amounts[0].clamp(min=1e-9)

@@ -14,7 +14,9 @@ import torch
 
 from napari_unet.core.config import PredictionConfig
 from napari_unet.core.devices import choose_device, is_out_of_memory
+from napari_unet.core.features import tile_features
 from napari_unet.core.image import GreyStatistics, ImageArray, SectionIndex, grey_statistics
+from napari_unet.core.live import LiveModel
 from napari_unet.core.model import UNetModel, check_takes_grey
 from napari_unet.core.network import UNet
 from napari_unet.core.tiles import tile_probabilities
@@ -58,7 +60,7 @@ def nearest_first(sections: Iterable[SectionIndex], centre: SectionIndex) -> lis
 
 
 def predict(
-    model: UNetModel,
+    model: UNetModel | LiveModel,
     image: ImageArray,
     config: PredictionConfig | None = None,
     *,
@@ -101,6 +103,8 @@ def predict(
     ValueError
         If the image holds nothing to segment (see `grey_statistics`) or the device is missing.
     """
+    live = model if isinstance(model, LiveModel) else None
+    model = model.model if isinstance(model, LiveModel) else model
     check_takes_grey(model)
     config = config or PredictionConfig()
     target = choose_device(device)
@@ -112,6 +116,32 @@ def predict(
     height, width = image.shape[-2:]
     multiple = 2**network.config.depth
     tile_size = config.tile_size
+
+    def look(section: Any, tile: Tile) -> npt.NDArray[np.float32]:
+        if live is None:
+            return tile_probabilities(
+                network,
+                section,
+                tile,
+                statistics,
+                magnification=magnification,
+                test_time_augmentation=config.test_time_augmentation,
+                device=target,
+                precision=config.precision,
+            )
+        features = tile_features(
+            network,
+            section,
+            tile,
+            statistics,
+            magnification=magnification,
+            device=target,
+            precision=config.precision,
+        )
+        scores = live.head.scores(live.space.reduce(features))
+        found: npt.NDArray[np.float32] = scores.softmax(dim=0).numpy()
+        return found
+
     finished = 0
     refused = 0  # side of the tile for which memory ran out, until a smaller one fits
     while remaining and not should_stop():
@@ -124,16 +154,7 @@ def predict(
                 return
             tile = tiles[number]
             try:
-                probabilities = tile_probabilities(
-                    network,
-                    section,
-                    tile,
-                    statistics,
-                    magnification=magnification,
-                    test_time_augmentation=config.test_time_augmentation,
-                    device=target,
-                    precision=config.precision,
-                )
+                probabilities = look(section, tile)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise

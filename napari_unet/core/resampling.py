@@ -9,9 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def resample(
-    planes: Tensor, positions: Tensor, mode: str, *, beyond: str = "reflection"
-) -> Tensor:
+def resample(planes: Tensor, positions: Tensor, mode: str, *, beyond: str = "reflection") -> Tensor:
     """Return planes (C, H, W) read at positions (2, h, w), given in pixels from their centre.
 
     Parameters

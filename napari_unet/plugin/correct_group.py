@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from napari.layers import Labels
@@ -14,6 +15,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import (
     QAbstractItemView,
+    QCheckBox,
     QColorDialog,
     QGroupBox,
     QHBoxLayout,
@@ -27,6 +29,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_unet.core.annotations import extended
+from napari_unet.plugin.live import Live
 from napari_unet.plugin.opening import LayerKeeper
 from napari_unet.plugin.session import Session
 
@@ -38,7 +41,12 @@ class CorrectGroup(QGroupBox):
     """Classes with their colours, names and painted pixels."""
 
     def __init__(
-        self, viewer: Viewer, session: Session, keeper: LayerKeeper, parent: QWidget | None = None
+        self,
+        viewer: Viewer,
+        session: Session,
+        keeper: LayerKeeper,
+        live: Live,
+        parent: QWidget | None = None,
     ) -> None:
         super().__init__("Correct", parent)
         self._viewer = viewer
@@ -63,6 +71,12 @@ class CorrectGroup(QGroupBox):
         self.add.setToolTip("Add a class of your own; the network learns it from your strokes")
         self.erase = QPushButton("Erase")
         self.erase.setToolTip("Take paint away: what is not painted is not learnt from")
+        self.answer = QCheckBox("Answer every stroke")
+        self.answer.setToolTip(
+            "Learn from each stroke at once, by a classifier on what the network sees, and draw "
+            "the mask in view anew. The network itself learns when you start it below"
+        )
+        self.answer.setChecked(live.enabled)
         self.hint = QLabel("Choose a class, then paint where the mask is wrong.")
         self.hint.setWordWrap(True)
         layout = QVBoxLayout(self)
@@ -72,7 +86,10 @@ class CorrectGroup(QGroupBox):
         buttons.addWidget(self.add)
         buttons.addWidget(self.erase)
         layout.addLayout(buttons)
+        layout.addWidget(self.answer)
 
+        self.answer.toggled.connect(partial(setattr, live, "enabled"))
+        live.failed.connect(lambda _: self.answer.setChecked(False))
         self.table.itemClicked.connect(self._on_clicked)
         self.table.itemChanged.connect(self._on_edited)
         self.table.itemDoubleClicked.connect(self._on_double_clicked)

@@ -17,6 +17,7 @@ from napari_unet.plugin.image_group import ImageGroup
 from napari_unet.plugin.layers import itself
 from napari_unet.plugin.learn_group import LearnGroup
 from napari_unet.plugin.learning import Trainer
+from napari_unet.plugin.live import Live
 from napari_unet.plugin.opening import LayerKeeper
 from napari_unet.plugin.painting import StrokeWatcher
 from napari_unet.plugin.predict_group import PredictGroup
@@ -43,16 +44,19 @@ class UNetDock(QScrollArea):
         self.keeper = LayerKeeper(viewer, self.session, self)
         self.predictor = Predictor(viewer, self.session, self)
         self.watcher = StrokeWatcher(viewer, self.session, self)
+        self.live = Live(viewer, self.session, self)
         self.trainer = Trainer(self.session, self)
         self.exporter = Exporter(self.session, self.keeper, self.predictor, self)
         self.image_group = ImageGroup(viewer, self.session, self.keeper)
         self.predict_group = PredictGroup(self.session, self.keeper, self.predictor)
-        self.correct_group = CorrectGroup(viewer, self.session, self.keeper)
+        self.correct_group = CorrectGroup(viewer, self.session, self.keeper, self.live)
         self.learn_group = LearnGroup(self.session, self.trainer)
         self.export_group = ExportGroup(self.session, self.exporter)
 
         self.trainer.state_changed.connect(self.image_group.follow_training)
         self.trainer.state_changed.connect(self.predictor.follow_training)
+        self.trainer.state_changed.connect(self.live.follow_training)
+        self.live.section_answered.connect(self.predictor.take_over)
 
         column = QWidget()
         layout = QVBoxLayout(column)
@@ -77,7 +81,14 @@ class UNetDock(QScrollArea):
         self.setMinimumWidth(WIDTH)
         # A dock's closeEvent is not reliably called when napari quits, and its own methods
         # are not called any more when it is destroyed: so its parts let go by themselves.
-        parts = (self.keeper, self.predictor, self.watcher, self.trainer, self.image_group)
+        parts = (
+            self.keeper,
+            self.predictor,
+            self.watcher,
+            self.live,
+            self.trainer,
+            self.image_group,
+        )
         QApplication.instance().aboutToQuit.connect(self.trainer.close)
         self.destroyed.connect(partial(_let_go, parts))
         self.image_group.begin()

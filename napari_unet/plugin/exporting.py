@@ -71,7 +71,8 @@ class Exporter(QObject):
         session = self._session
         if session.image is None or session.model is None or self.busy:
             return
-        if class_number > len(session.model.classes):
+        shown = session.live or session.model
+        if kind != MODEL and class_number > len(shown.classes):
             raise ValueError(
                 f"The network does not know the class "
                 f"{session.classes[class_number - 1].name!r} yet. Paint it and learn first."
@@ -127,7 +128,7 @@ class Exporter(QObject):
     def _export_prediction(self, path: Path, class_number: int, *, probabilities: bool) -> None:
         """Predict all of the image with the model as it is now, and write what is found."""
         session = self._session
-        image, model, statistics = session.image, session.model, session.statistics
+        image, model, statistics = session.image, session.shown, session.statistics
         config, device = session.prediction, session.device
         assert image is not None
         assert model is not None

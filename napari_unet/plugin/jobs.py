@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import threading
 import time
 from collections import deque
@@ -21,6 +23,9 @@ Work = Generator[Any, Any, Any]
 
 EXPECTED = (ValueError, MemoryError, OSError, FileReadError, FileWriteError)
 """Errors whose message says what a person can do; they are shown without a traceback."""
+
+BEHIND = 10
+"""Priority ("nice") of threads that must not keep the user waiting."""
 
 QUIET_SECONDS = 0.05
 """Values that come quicker than this are not all brought to the main thread."""
@@ -114,6 +119,7 @@ class Job(QObject):
         bar.update(max(0, int(100 * fraction) - bar.n))
 
     def _run(self) -> Work:
+        step_back()
         work = self._work(self._stop.is_set)
         shown = 0.0
         try:
@@ -134,13 +140,7 @@ class Job(QObject):
         if problem is None:
             self.returned.emit(result)
             return
-        message = str(problem) or type(problem).__name__
-        if isinstance(problem, EXPECTED):
-            logger.info("%s failed", self.title, exc_info=problem)
-            show_error(message)
-        else:  # a mistake of ours: napari offers its traceback
-            notification_manager.receive_error(type(problem), problem, problem.__traceback__)
-        self.failed.emit(message)
+        self.failed.emit(tell_of(problem, self.title))
 
     def _on_paused(self) -> None:
         if self.stopping:  # the pause was asked for first, and only came about now
@@ -152,6 +152,28 @@ class Job(QObject):
         QThreadPool.globalInstance().reserveThread()
         self.finished.emit()
         self.deleteLater()
+
+
+def step_back() -> None:
+    """Let the window, and what answers its user, go before this thread.
+
+    So do the threads that PyTorch starts for it. Only Linux has priorities of threads.
+    """
+    if sys.platform == "linux":
+        thread = threading.get_native_id()
+        priority = os.getpriority(os.PRIO_PROCESS, thread)
+        os.setpriority(os.PRIO_PROCESS, thread, max(priority, BEHIND))
+
+
+def tell_of(problem: BaseException, what: str) -> str:
+    """Show an error to the user, and return its message."""
+    message = str(problem) or type(problem).__name__
+    if isinstance(problem, EXPECTED):
+        logger.info("%s failed", what, exc_info=problem)
+        show_error(message)
+    else:  # a mistake of ours: napari offers its traceback
+        notification_manager.receive_error(type(problem), problem, problem.__traceback__)
+    return message
 
 
 def awaited(title: str, function: Callable[[], Any]) -> Any:

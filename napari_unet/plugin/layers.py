@@ -152,10 +152,15 @@ def _nanometres_in(unit: str) -> float:
     return nanometres(1.0, unit) or 0.0
 
 
+def camera_of(viewer: Viewer) -> Any:
+    """Return what looks at the layers."""
+    return getattr(viewer, "scene", viewer).camera  # napari 0.9 moved it
+
+
 @contextmanager
 def view_kept(viewer: Viewer, layer: Layer) -> Iterator[None]:
     """Show the same pixels of a layer, as large as before, while its scale and units change."""
-    camera = getattr(viewer, "scene", viewer).camera  # napari 0.9 moved it
+    camera = camera_of(viewer)
     shown = list(viewer.dims.displayed)
     section, width = section_in_view(viewer, layer), _pixel_width(viewer, layer)
     place = np.array(viewer.dims.point, np.float64)

@@ -17,7 +17,7 @@ from napari_unet.plugin.jobs import Job, call
 from napari_unet.plugin.layers import section_in_view
 from napari_unet.plugin.session import Session
 
-SETTLE_MILLISECONDS = 60
+SETTLE_MILLISECONDS = 10
 """Events that come together, as those of an undo do, are looked at once."""
 
 

@@ -11,6 +11,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_unet.core.config import PredictionConfig
 from napari_unet.core.image import ImageArray, SectionIndex
+from napari_unet.core.live import LiveModel
 from napari_unet.core.model import UNetModel
 from napari_unet.core.prediction import TileDone, known_statistics, nearest_first, predict
 from napari_unet.plugin.jobs import Job, call
@@ -18,8 +19,8 @@ from napari_unet.plugin.layers import section_in_view
 from napari_unet.plugin.learning import RUNNING, STOPPING
 from napari_unet.plugin.session import Session
 
-Way = tuple[UNetModel, PredictionConfig]
-"""By which network a section was predicted, and how."""
+Way = tuple[UNetModel | LiveModel, PredictionConfig]
+"""By which model a section was predicted, and how."""
 
 
 class Predictor(QObject):
@@ -58,6 +59,7 @@ class Predictor(QObject):
         session.events.image.connect(self._on_image)
         session.events.mask.connect(self._on_mask)
         session.events.model.connect(self._throttle_start)
+        session.events.live.connect(self._throttle_start)
         session.events.statistics.connect(self._throttle_start)
         session.events.prediction.connect(self._throttle_start)
 
@@ -79,6 +81,12 @@ class Predictor(QObject):
         else:
             self._want_view()
 
+    def take_over(self, index: SectionIndex) -> None:
+        """Note that the live head has drawn all of a section as the session's model sees it."""
+        if self._session.shown is not None:
+            self._predicted[index] = self._session.shown, self._session.prediction
+            self.section_predicted.emit(index)
+
     def predict_stack(self) -> bool:
         """Predict what is not predicted yet as it is wished now, nearest sections first.
 
@@ -88,7 +96,7 @@ class Predictor(QObject):
             Whether `stack_finished` will tell of the end; not so if nothing can be predicted.
         """
         session, index = self._session, self._index()
-        if session.image is None or session.model is None or index is None:
+        if session.image is None or session.shown is None or index is None:
             return False
         if session.statistics is None or session.mask is None:
             self._look_at_image()
@@ -99,7 +107,7 @@ class Predictor(QObject):
         if not missing:
             self.stack_finished.emit(True)
             return True
-        self._stack_way = (session.model, session.prediction)
+        self._stack_way = (session.shown, session.prediction)
         sections = nearest_first(missing, index)
         self._stack = self._start(sections, session.prediction, "Predict the stack")
         self._stack.returned.connect(self._on_stack_returned)
@@ -128,14 +136,14 @@ class Predictor(QObject):
         session = self._session
         if session.image is None:
             return []
-        wished = (session.model, session.prediction)
+        wished = (session.shown, session.prediction)
         return [i for i in session.image.sections() if self._predicted.get(i) != wished]
 
     def is_predicted(self, index: SectionIndex) -> bool:
         """Tell whether the mask of a section is the current model's, and as good as the view's."""
         way = self._predicted.get(index)
         return way is not None and self._worth(way) >= self._worth(
-            (self._session.model, self._view_config())
+            (self._session.shown, self._view_config())
         )
 
     def follow_training(self, state: str) -> None:
@@ -149,7 +157,8 @@ class Predictor(QObject):
         self._throttle.start()
 
     def _keep_up(self) -> None:
-        if self.keeps_up:
+        # While strokes are answered, the live head draws what is in view.
+        if self.keeps_up and self._session.live is None:
             self._want_view()
 
     def _index(self) -> SectionIndex | None:
@@ -164,7 +173,7 @@ class Predictor(QObject):
             return
         config = self._view_config()
         if self._stack is not None and self._worth(self._stack_way) >= self._worth(
-            (session.model, config)
+            (session.shown, config)
         ):
             self._stack.send(index)
             return
@@ -186,10 +195,10 @@ class Predictor(QObject):
         quick = self._learns and self.keeps_up
         return wished.replace(test_time_augmentation="none") if quick else wished
 
-    def _worth(self, way: tuple[UNetModel | None, PredictionConfig] | None) -> int:
+    def _worth(self, way: tuple[UNetModel | LiveModel | None, PredictionConfig] | None) -> int:
         """2 for what people would get who asked now, 1 for a quick look at it, 0 for the past."""
         session = self._session
-        if way is None or way[0] is not session.model:
+        if way is None or way[0] is not session.shown:
             return 0
         return 2 if way[1] == session.prediction else int(way[1] == self._view_config())
 
@@ -241,7 +250,7 @@ class Predictor(QObject):
 
     def _start(self, sections: list[SectionIndex], config: PredictionConfig, title: str) -> Job:
         session = self._session
-        model, image, mask = session.model, session.image, session.mask
+        model, image, mask = session.shown, session.image, session.mask
         statistics, device = session.statistics, session.device
         assert model is not None
         assert image is not None

@@ -13,6 +13,7 @@ from psygnal import SignalGroupDescriptor
 from napari_unet.core.annotations import Annotations, ClassTable, class_table
 from napari_unet.core.config import PredictionConfig
 from napari_unet.core.image import GreyStatistics, ImageArray
+from napari_unet.core.live import LiveModel
 from napari_unet.core.model import UNetModel
 
 
@@ -28,6 +29,9 @@ class Session:
         Grey statistics of the image; None until they are known.
     model
         The model that predicts, and from which training goes on.
+    live
+        The head that answers strokes, on the features of this or of an earlier model; None while
+        nothing is painted.
     classes
         Names and colours; class number 1 is the background.
     annotations
@@ -44,6 +48,7 @@ class Session:
     image: ImageArray | None = None
     statistics: GreyStatistics | None = None
     model: UNetModel | None = None
+    live: LiveModel | None = None
     classes: ClassTable = field(default_factory=lambda: class_table(["background", "foreground"]))
     annotations: Annotations = field(default_factory=lambda: Annotations(class_table(["a", "b"])))
     mask: Labels | None = None
@@ -58,6 +63,7 @@ class Session:
                 "image",
                 "statistics",
                 "model",
+                "live",
                 "annotations",
                 "mask",
                 "corrections",
@@ -65,6 +71,11 @@ class Session:
             lambda old, new: old is new,
         )
     )
+
+    @property
+    def shown(self) -> UNetModel | LiveModel | None:
+        """What masks are predicted with."""
+        return self.live or self.model
 
     def adopt_model(self, model: UNetModel, *, keep_names: bool = False) -> None:
         """Use another model; its classes are taken over as far as nothing was painted.
@@ -98,6 +109,7 @@ class Session:
         if not self.annotations.sections and not keep_names:
             classes = list(model.classes)
         self.classes = tuple(classes)
+        self.live = None
         self.model = model.with_classes(self.classes)
 
 

@@ -62,7 +62,9 @@ def image_layer(viewer: Viewer, dock: UNetDock, stack: tuple[np.ndarray, np.ndar
 
 
 def busy(dock: UNetDock) -> bool:
-    return dock.predictor.busy or dock.exporter.busy or dock.trainer.state != "idle"
+    return (
+        dock.predictor.busy or dock.live.busy or dock.exporter.busy or dock.trainer.state != "idle"
+    )
 
 
 def await_view(viewer: Viewer, dock: UNetDock) -> None:

@@ -73,9 +73,9 @@ def test_row_follows_the_brush_chosen_in_napari(
 
 
 def test_erasing_counts(viewer: Viewer, dock: UNetDock, corrections: Labels) -> None:
+    before = painted(dock, 2)
     dock.correct_group.erase.click()
     paint_stroke(viewer, corrections, STROKE[:6])
-    before = painted(dock, 2)
     wait_until(lambda: painted(dock, 2) < before, 10, "the erased pixels to be seen")
     await_counts(viewer, dock, 2)
 

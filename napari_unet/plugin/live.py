@@ -1,0 +1,555 @@
+"""Answers every stroke at once: keeps features of the sections in view, and a head on them."""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from napari.layers import Labels
+from napari.viewer import Viewer
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from napari_unet.core.annotations import ClassTable
+from napari_unet.core.config import LiveConfig
+from napari_unet.core.devices import choose_device, is_out_of_memory
+from napari_unet.core.features import FeatureSpace, FeatureTile, feature_space, tile_features
+from napari_unet.core.image import GreyStatistics, ImageArray, SectionIndex
+from napari_unet.core.live import (
+    Examples,
+    LiveHead,
+    LiveModel,
+    fit_head,
+    most_probable,
+    tile_examples,
+)
+from napari_unet.core.model import UNetModel
+from napari_unet.core.network import UNet
+from napari_unet.core.tiling import Tile, plan_tiles
+from napari_unet.plugin.jobs import step_back, tell_of
+from napari_unet.plugin.layers import camera_of, section_in_view
+from napari_unet.plugin.learning import RUNNING, STOPPING
+from napari_unet.plugin.session import Session
+
+Place = tuple[SectionIndex, Tile]
+"""A tile of a section."""
+
+WHOLE = 1024
+"""Sections of at most so many pixels a side are one tile."""
+
+TILE = 512
+"""Side of the tiles of larger sections."""
+
+MEMORY = 2**30
+"""Bytes of features that are kept."""
+
+AHEAD = 2
+"""Sections above and below the view whose features are computed before anybody looks."""
+
+
+GLANCE_MILLISECONDS = 3
+"""How often results of the threads are looked for, while some are expected."""
+
+PAINTING = ("paint", "polygon", "fill", "erase")
+"""Modes of a layer in which the next stroke is near."""
+
+
+class FeatureCache:
+    """Features of tiles, as many as fit into the memory; those not used for longest go first."""
+
+    def __init__(self, memory: int = MEMORY) -> None:
+        self._memory = memory
+        self._tiles: OrderedDict[Place, FeatureTile] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, place: Place) -> FeatureTile | None:
+        """Return the features of a tile, if they are there."""
+        found = self._tiles.get(place)
+        if found is not None:
+            self._tiles.move_to_end(place)
+        return found
+
+    def __contains__(self, place: Place) -> bool:
+        return place in self._tiles
+
+    def add(self, place: Place, features: FeatureTile) -> None:
+        """Keep the features of a tile; others may have to go for them."""
+        self._tiles[place] = features
+        self._bytes += features.bytes
+        while self._bytes > self._memory and len(self._tiles) > 1:
+            _, gone = self._tiles.popitem(last=False)
+            self._bytes -= gone.bytes
+
+    @property
+    def is_full(self) -> bool:
+        """Whether another tile would push one out."""
+        each = self._bytes / max(len(self._tiles), 1)
+        return self._bytes + each > self._memory
+
+
+@dataclass(eq=False)
+class Basis:
+    """All that rests on one set of weights."""
+
+    model: UNetModel
+    device: torch.device
+    space: FeatureSpace | None = None
+    features: FeatureCache = field(default_factory=FeatureCache)
+    examples: dict[Place, PaintedExamples] = field(default_factory=dict)
+    """Of every tile that holds paint."""
+    head: LiveHead | None = None
+
+    @cached_property
+    def network(self) -> UNet:
+        """The network, on the device."""
+        folded = self.model.folded
+        return folded if self.device.type == "cpu" else copy.deepcopy(folded).to(self.device)
+
+
+@dataclass(frozen=True, eq=False)
+class PaintedExamples:
+    """What is learnt from a tile."""
+
+    painted: npt.NDArray[np.uint8]
+    """The section (Y, X) as it was painted then."""
+    examples: Examples
+
+
+@dataclass(frozen=True, eq=False)
+class Computed:
+    """Features of a tile, and the examples there if it is painted."""
+
+    basis: Basis
+    place: Place
+    space: FeatureSpace
+    features: FeatureTile
+    examples: PaintedExamples | None
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """What the head is to learn, and of what it is to say what it sees."""
+
+    basis: Basis
+    classes: ClassTable
+    changed: dict[Place, tuple[npt.NDArray[np.uint8], FeatureTile]]
+    """Painted sections and features of tiles whose paint is new."""
+    kept: dict[Place, PaintedExamples]
+    """What is known already and still holds."""
+    shown: dict[Place, FeatureTile]
+    """Features of what is in view."""
+    learns: bool
+    """Whether anything was painted or erased since the head was fitted."""
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What the head has learnt, and what it sees."""
+
+    question: Question
+    examples: dict[Place, PaintedExamples]
+    head: LiveHead
+    classes: dict[Place, npt.NDArray[np.uint8]]
+
+
+def compute(
+    basis: Basis,
+    image: ImageArray,
+    statistics: GreyStatistics,
+    place: Place,
+    painted: npt.NDArray[np.uint8] | None,
+    config: LiveConfig,
+) -> Computed:
+    """Return the features of a tile."""
+    index, tile = place
+    try:
+        features = tile_features(
+            basis.network,
+            image.data[index] if index else image.data,
+            tile,
+            statistics,
+            magnification=basis.model.magnification(image),
+            device=basis.device,
+        )
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise MemoryError(
+            f"The device has not enough memory for the features of {tile.height} x {tile.width} "
+            "pixels, so strokes are not answered at once. Choose a lighter model, or the CPU."
+        ) from error
+    space = basis.space or feature_space(features, config)
+    reduced = space.reduce(features)
+    examples = None
+    if painted is not None:
+        examples = PaintedExamples(painted, tile_examples(painted, reduced, config))
+    return Computed(basis, place, space, reduced, examples)
+
+
+def answer(question: Question, config: LiveConfig) -> Answer:
+    """Learn what was painted, and say what is seen."""
+    head, examples = question.basis.head, dict(question.kept)
+    if question.learns or head is None:
+        for place, (painted, features) in question.changed.items():
+            examples[place] = PaintedExamples(painted, tile_examples(painted, features, config))
+        together = Examples.together([each.examples for each in examples.values()])
+        head = fit_head(together, len(question.classes), config, head)
+    classes = {place: most_probable(head.scores(seen)) for place, seen in question.shown.items()}
+    return Answer(question, examples, head, classes)
+
+
+class Live(QObject):
+    """Refits a head at every stroke, and draws what it finds into the mask.
+
+    Two threads work for it. One computes features with the network: of what is in view, of what
+    was painted, then of the sections around. The other one learns and answers from features that
+    are there. While new weights come from a training, strokes are answered with the earlier ones
+    until all features of the new ones are there.
+    """
+
+    answered = Signal()
+    """The mask in view shows what was learnt from the newest strokes."""
+    section_answered = Signal(tuple)
+    """All of a section is drawn as the session's live model sees it."""
+    failed = Signal(str)
+
+    def __init__(self, viewer: Viewer, session: Session, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self._session = session
+        self._config = LiveConfig()
+        self._enabled = True
+        self._learns = False
+        self._now: Basis | None = None
+        self._next: Basis | None = None
+        self._corrections: Labels | None = None
+        self._painted: dict[SectionIndex, tuple[npt.NDArray[np.uint8], list[Tile]]] = {}
+        self._computing = self._asking = False
+        self._drawn: tuple[LiveHead | None, frozenset[Place]] = None, frozenset()
+        self._threads = {
+            answer: ThreadPoolExecutor(1, "live head"),
+            compute: ThreadPoolExecutor(1, "features", initializer=step_back),
+        }
+        self._running: list[tuple[Future[Any], Callable[[Future[Any]], None]]] = []
+        self._glance = QTimer(self)
+        self._glance.setInterval(GLANCE_MILLISECONDS)
+        self._glance.timeout.connect(self._look_for_results)
+        self._rest = QTimer(self)
+        self._rest.setSingleShot(True)
+        self._rest.setInterval(0)  # events that come together are answered once
+        self._rest.timeout.connect(self._go_on)
+        viewer.dims.events.point.connect(self._wake)
+        camera_of(viewer).events.connect(self._wake)
+        session.events.annotations.connect(self._wake)
+        session.events.classes.connect(self._wake)
+        session.events.mask.connect(self._wake)
+        session.events.corrections.connect(self._watch)
+        session.events.statistics.connect(self._wake)
+        session.events.image.connect(self._forget)
+        session.events.device.connect(self._forget)
+        session.events.model.connect(self._on_model)
+
+    @property
+    def enabled(self) -> bool:
+        """Whether strokes are answered at once."""
+        return self._enabled
+
+    @enabled.setter
+    def enabled(self, on: bool) -> None:
+        self._enabled = on
+        if on:
+            self._wake()
+        else:
+            self._forget()
+
+    @property
+    def busy(self) -> bool:
+        """Whether features are computed, or an answer is."""
+        return self._computing or self._asking or self._rest.isActive()
+
+    def let_go(self) -> None:
+        """Stop following the viewer; what is being computed comes to nothing."""
+        self._now = self._next = None
+        self._viewer.dims.events.point.disconnect(self._wake)
+        camera_of(self._viewer).events.disconnect(self._wake)
+        for thread in self._threads.values():
+            thread.shutdown(wait=False, cancel_futures=True)
+
+    def follow_training(self, state: str) -> None:
+        """Compute nothing ahead while the processor is needed for learning."""
+        self._learns = state in (RUNNING, STOPPING)
+        self._wake()
+
+    # --- what happens around -------------------------------------------------------------
+
+    def _wake(self, _: object = None) -> None:
+        self._rest.start()
+
+    def _watch(self, layer: Labels | None) -> None:
+        if self._corrections is not None:
+            self._corrections.events.mode.disconnect(self._wake)
+        self._corrections = layer
+        if layer is not None:
+            layer.events.mode.connect(self._wake)
+
+    def _forget(self, _: object = None) -> None:
+        self._now = self._next = None
+        self._painted.clear()
+        self._session.live = None
+        self._wake()
+
+    def _on_model(self, model: UNetModel | None) -> None:
+        if model is not None and self._session.live is not None:
+            # New weights of the same network: the earlier answer until theirs is there.
+            if self._next is None or self._next.space is None:
+                self._next = self._basis(model)
+        else:
+            self._now = self._next = None
+        self._painted.clear()  # tiles depend on the network
+        self._wake()
+
+    def _basis(self, model: UNetModel) -> Basis:
+        return Basis(model, choose_device(self._session.device))
+
+    # --- what is needed ------------------------------------------------------------------
+
+    def _ready(self) -> bool:
+        """Whether there is paint to learn from, or a brush in somebody's hand."""
+        session, corrections = self._session, self._corrections
+        if not self._enabled or session.model is None or session.statistics is None:
+            return False
+        if session.image is None or session.mask is None or corrections is None:
+            return False
+        if self._viewer.dims.ndisplay != 2 or not self._is_upright():
+            return False
+        return bool(session.annotations.sections) or corrections.mode in PAINTING
+
+    def _is_upright(self) -> bool:
+        """Whether sections lie in the plane of the view."""
+        order = tuple(self._viewer.dims.order)
+        return order[-2:] == (len(order) - 2, len(order) - 1)
+
+    def _plan(self) -> list[Tile]:
+        image, model = self._session.image, self._session.model
+        assert image is not None
+        assert model is not None
+        height, width = image.shape[-2:]
+        size = WHOLE if max(height, width) <= WHOLE else TILE
+        return plan_tiles(height, width, size, 2**model.network.config.depth)
+
+    def _tiles_in_view(self) -> list[Tile]:
+        plan, mask = self._plan(), self._session.mask
+        assert mask is not None
+        (top, left), (bottom, right) = np.asarray(mask.corner_pixels)[:, -2:].tolist()
+        if bottom <= top or right <= left:  # nothing has been drawn yet
+            return plan[:1]
+        return [
+            tile
+            for tile in plan
+            if tile.top <= bottom
+            and tile.left <= right
+            and tile.top + tile.height > top
+            and tile.left + tile.width > left
+        ]
+
+    def _painted_places(self) -> dict[Place, npt.NDArray[np.uint8]]:
+        """The painted section of every tile that holds paint."""
+        plan, sections = self._plan(), self._session.annotations.sections
+        for index, painted in sections.items():
+            if index not in self._painted or self._painted[index][0] is not painted:
+                tiles = [tile for tile in plan if painted[tile.slices].any()]
+                self._painted[index] = painted, tiles
+        return {
+            (index, tile): painted
+            for index, painted in sections.items()
+            for tile in self._painted[index][1]
+        }
+
+    # --- features ------------------------------------------------------------------------
+
+    def _go_on(self) -> None:
+        session = self._session
+        if not self._ready():
+            if not session.annotations.sections:
+                session.live = None
+            return
+        if not session.annotations.sections:
+            session.live = None
+            if self._now is not None:
+                self._now.examples, self._now.head = {}, None
+        if self._now is None:
+            assert session.model is not None
+            self._now = self._basis(session.model)
+        self._ask()
+        self._compute()
+
+    def _compute(self) -> None:
+        """Have the most urgent features computed that are not there yet."""
+        session, wanted = self._session, self._most_urgent()
+        if self._computing or wanted is None:
+            return
+        basis, place = wanted
+        painted = self._painted_places().get(place)
+        self._computing = True
+        self._have(
+            compute, self._on_computed, basis, session.image, session.statistics, place, painted
+        )
+
+    def _most_urgent(self) -> tuple[Basis, Place] | None:
+        now, coming = self._now, self._next
+        layer, image = self._session.image_layer, self._session.image
+        assert layer is not None
+        assert image is not None
+        index = section_in_view(self._viewer, layer)
+        in_view = [(index, tile) for tile in self._tiles_in_view()]
+        painted = self._painted_places()
+        for basis in (now, coming):
+            if basis is None:
+                continue
+            for place in in_view:
+                if place not in basis.features:
+                    return basis, place
+            for place, section in painted.items():
+                known = basis.examples.get(place)
+                stale = known is None or not _same_paint(known.painted, section, place[1])
+                if stale and place not in basis.features:
+                    return basis, place
+        if now is None or self._learns or not index or now.features.is_full:
+            return None
+        for distance in range(1, AHEAD + 1):
+            for z in (index[-1] + distance, index[-1] - distance):
+                for _, tile in in_view:
+                    place = ((*index[:-1], z), tile)
+                    if 0 <= z < image.shape[len(index) - 1] and place not in now.features:
+                        return now, place
+        return None
+
+    def _on_computed(self, future: Future[Computed]) -> None:
+        self._computing = False
+        done: Computed | None = self._result(future, "Features")
+        if done is None:
+            return
+        if done.basis in (self._now, self._next):
+            done.basis.space = done.space
+            done.basis.features.add(done.place, done.features)
+            if done.examples is not None:
+                done.basis.examples[done.place] = done.examples
+        self._wake()
+
+    # --- answers -------------------------------------------------------------------------
+
+    def _ask(self) -> None:
+        """Have the head learn what is new, and say what it sees in view."""
+        if self._asking:
+            return  # the end of that wakes us again
+        basis = self._next if self._is_complete(self._next) else self._now
+        assert basis is not None
+        layer, session = self._session.image_layer, self._session
+        assert layer is not None
+        index = section_in_view(self._viewer, layer)
+        shown = {}
+        for tile in self._tiles_in_view():
+            features = basis.features.get((index, tile))
+            if features is not None:
+                shown[index, tile] = features
+        changed, kept = {}, {}
+        painted = self._painted_places()
+        for place, section in painted.items():
+            known, features = basis.examples.get(place), basis.features.get(place)
+            if known is not None and _same_paint(known.painted, section, place[1]):
+                kept[place] = known
+            elif features is not None:
+                changed[place] = section, features
+            elif known is not None:
+                kept[place] = known  # until the features are there again
+        if not (changed or kept):
+            return
+        head = basis.head
+        learns = bool(changed) or head is None or set(basis.examples) != set(kept)
+        learns |= head is not None and len(head.bias) != len(session.classes)
+        if not learns and self._drawn == (head, frozenset(shown)) and basis is self._now:
+            return
+        self._asking = True
+        question = Question(basis, session.classes, changed, kept, shown, learns)
+        self._have(answer, self._on_answered, question)
+
+    def _is_complete(self, basis: Basis | None) -> bool:
+        """Whether all is there to answer with these weights instead of the earlier ones."""
+        layer = self._session.image_layer
+        if basis is None or layer is None:
+            return False
+        index = section_in_view(self._viewer, layer)
+        return all((index, tile) in basis.features for tile in self._tiles_in_view()) and all(
+            place in basis.examples or place in basis.features for place in self._painted_places()
+        )
+
+    def _on_answered(self, future: Future[Answer]) -> None:
+        self._asking = False
+        done: Answer | None = self._result(future, "Answer to a stroke")
+        if done is None:
+            return
+        session, basis = self._session, done.question.basis
+        mask, layer = session.mask, session.image_layer
+        if basis is self._next:
+            self._now, self._next = basis, None
+            if basis.model is not session.model and session.model is not None:
+                self._next = self._basis(session.model)
+        if basis is not self._now or basis.space is None or mask is None or layer is None:
+            self._wake()
+            return
+        basis.examples, basis.head = done.examples, done.head
+        if session.live is None or session.live.head is not done.head:
+            session.live = LiveModel(basis.model, done.question.classes, basis.space, done.head)
+        for (index, tile), classes in done.classes.items():
+            mask.data[(*index, *tile.slices)] = classes
+        self._drawn = done.head, frozenset(done.classes)
+        index = section_in_view(self._viewer, layer)
+        if {place for place in done.classes if place[0] == index}:
+            mask.refresh(extent=False)
+            if len(done.classes) == len(self._plan()):
+                self.section_answered.emit(index)
+            self.answered.emit()
+        self._wake()
+
+    # --- threads -------------------------------------------------------------------------
+
+    def _have(
+        self, function: Callable[..., Any], then: Callable[[Future[Any]], None], *arguments: Any
+    ) -> None:
+        """Call a function in its thread, and another one in this thread when it has ended.
+
+        No signal crosses threads: this object may be gone by then.
+        """
+        future = self._threads[function].submit(function, *arguments, self._config)
+        self._running.append((future, then))
+        self._glance.start()
+
+    def _look_for_results(self) -> None:
+        ended = [each for each in self._running if each[0].done()]
+        self._running = [each for each in self._running if each not in ended]
+        if not self._running:
+            self._glance.stop()
+        for future, then in ended:
+            then(future)
+
+    def _result(self, future: Future[Any], what: str) -> Any:
+        """What a thread found, or None after an error, which is told."""
+        if future.cancelled():
+            return None
+        problem = future.exception()
+        if problem is None:
+            return future.result()
+        self.enabled = False
+        self.failed.emit(tell_of(problem, what))
+        return None
+
+
+def _same_paint(known: npt.NDArray[np.uint8], now: npt.NDArray[np.uint8], tile: Tile) -> bool:
+    return known is now or bool(np.array_equal(known[tile.slices], now[tile.slices]))

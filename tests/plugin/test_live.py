@@ -1,0 +1,314 @@
+"""A stroke changes the mask at once, before the network has learnt anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from napari.layers import Image, Labels
+from napari.viewer import Viewer
+
+from demo.mouse import paint_stroke, wait_until
+from napari_unet.core.config import LiveConfig
+from napari_unet.core.features import FeatureTile
+from napari_unet.core.live import LiveModel
+from napari_unet.core.prediction import finish, gather, predict
+from napari_unet.core.synthetic import synthetic_stack
+from napari_unet.core.tiling import Tile
+from napari_unet.plugin import live
+from napari_unet.plugin.dock import UNetDock
+from napari_unet.plugin.exporting import CLASS_MASK
+from napari_unet.plugin.layers import show_section
+from napari_unet.plugin.learning import RUNNING
+from tests.plugin.conftest import SECTIONS, SIZE, await_view, messages
+from tests.plugin.test_correcting import OTHER_STROKE, STROKE
+from tests.plugin.test_exporting import export
+from tests.plugin.test_learning import await_idle, corrected, start  # noqa: F401
+
+MOST = 0.7
+"""Share of a stroke that a head takes over which is held to what the network says."""
+
+
+def paint(
+    viewer: Viewer, dock: UNetDock, number: int, path: list[tuple[float, float]] = STROKE
+) -> LiveModel:
+    """Paint a stroke, and return the head that has learnt from it, once it is drawn."""
+    await_rest(dock)
+    before = dock.session.live
+    dock.correct_group.choose(number)
+    paint_stroke(viewer, viewer.layers["corrections"], path)
+    wait_until(lambda: dock.session.live is not before, 60, "the answer to the stroke")
+    return dock.session.live
+
+
+def await_rest(dock: UNetDock) -> None:
+    wait_until(lambda: not dock.live.busy, 60, "the live head to come to rest")
+
+
+def mask_in_view(viewer: Viewer) -> np.ndarray:
+    return np.array(viewer.layers["mask"].data[viewer.dims.current_step[0]])
+
+
+def strokes_in_view(viewer: Viewer, number: int) -> np.ndarray:
+    return viewer.layers["corrections"].data[viewer.dims.current_step[0]] == number
+
+
+def as_predicted(dock: UNetDock) -> np.ndarray:
+    """The mask of the stack, by the session's model as it is."""
+    image, model = dock.session.image, dock.session.shown
+    assert image is not None
+    assert model is not None
+    mask = finish(gather(predict(model, image), image, len(model.classes)))
+    return np.asarray(mask.data)
+
+
+def test_stroke_changes_the_mask_where_it_was_painted(
+    viewer: Viewer, dock: UNetDock, image_layer: Image
+) -> None:
+    before = mask_in_view(viewer)
+    network = dock.session.model
+    paint(viewer, dock, 3)
+    stroke = strokes_in_view(viewer, 3)
+    assert (before[stroke] == 3).mean() < 0.5
+    assert (mask_in_view(viewer)[stroke] == 3).mean() > MOST
+    assert dock.session.model is network
+
+
+def test_mask_in_view_is_what_the_head_says(
+    viewer: Viewer, dock: UNetDock, image_layer: Image
+) -> None:
+    paint(viewer, dock, 3)
+    await_rest(dock)
+    z = viewer.dims.current_step[0]
+    agree = mask_in_view(viewer) == as_predicted(dock)[z]
+    assert agree.mean() > 0.999  # bfloat16 rounds features alike, whatever the batch
+    assert dock.predictor.is_predicted((z,))
+
+
+def test_class_the_network_never_heard_of_appears(
+    viewer: Viewer, dock: UNetDock, image_layer: Image
+) -> None:
+    dock.correct_group.add_class()
+    paint(viewer, dock, 4)
+    paint(viewer, dock, 1, OTHER_STROKE)
+    mask = mask_in_view(viewer)
+    assert (mask[strokes_in_view(viewer, 4)] == 4).mean() > MOST
+    assert (mask[strokes_in_view(viewer, 1)] == 4).mean() < 1 - MOST
+    assert len(dock.session.live.classes) == 4
+
+
+def test_class_can_be_added_when_a_head_is_there(
+    viewer: Viewer, dock: UNetDock, image_layer: Image
+) -> None:
+    paint(viewer, dock, 3)
+    dock.correct_group.add_class()
+    paint(viewer, dock, 4, OTHER_STROKE)
+    mask = mask_in_view(viewer)
+    assert (mask[strokes_in_view(viewer, 4)] == 4).mean() > MOST
+    assert (mask[strokes_in_view(viewer, 3)] == 3).mean() > MOST
+
+
+def test_undo_of_the_only_stroke_brings_back_what_the_network_says(
+    viewer: Viewer, dock: UNetDock, image_layer: Image
+) -> None:
+    before = mask_in_view(viewer)
+    paint(viewer, dock, 3)
+    assert (mask_in_view(viewer) != before).any()
+    viewer.layers["corrections"].undo()
+    wait_until(lambda: dock.session.live is None, 10, "the undo to be seen")
+    await_view(viewer, dock)
+    np.testing.assert_array_equal(mask_in_view(viewer), before)
+
+
+def test_undo_and_erasing_are_answered(viewer: Viewer, dock: UNetDock, image_layer: Image) -> None:
+    first = paint(viewer, dock, 3)
+    after_one = mask_in_view(viewer)
+    second = paint(viewer, dock, 1, OTHER_STROKE)
+    viewer.layers["corrections"].undo()
+    wait_until(lambda: dock.session.live is not second, 10, "the answer to the undo")
+    await_rest(dock)
+    # The same problem, from another start: all but the same solution.
+    assert (mask_in_view(viewer) == after_one).mean() > 0.99
+    third = dock.session.live
+    assert third is not first
+    dock.correct_group.erase.click()
+    paint_stroke(viewer, viewer.layers["corrections"], STROKE[:6])
+    wait_until(lambda: dock.session.live is not third, 10, "the answer to the eraser")
+
+
+def test_section_that_comes_into_view_is_drawn_by_the_head(
+    viewer: Viewer, dock: UNetDock, image_layer: Image
+) -> None:
+    paint(viewer, dock, 3)
+    for z in (0, SECTIONS - 1):
+        show_section(viewer, image_layer, (z,))
+        await_view(viewer, dock)
+        await_rest(dock)
+        assert (mask_in_view(viewer) == as_predicted(dock)[z]).mean() > 0.999
+
+
+def test_strokes_of_all_sections_count(viewer: Viewer, dock: UNetDock, image_layer: Image) -> None:
+    paint(viewer, dock, 3)
+    here = viewer.dims.current_step[0]
+    show_section(viewer, image_layer, (0,))
+    paint(viewer, dock, 1, OTHER_STROKE)
+    await_rest(dock)
+    show_section(viewer, image_layer, (here,))
+    await_view(viewer, dock)
+    await_rest(dock)
+    assert (mask_in_view(viewer)[strokes_in_view(viewer, 3)] == 3).mean() > MOST
+
+
+def test_switched_off_the_network_alone_is_shown(
+    viewer: Viewer, dock: UNetDock, image_layer: Image
+) -> None:
+    before = mask_in_view(viewer)
+    paint(viewer, dock, 3)
+    dock.correct_group.answer.setChecked(False)
+    await_view(viewer, dock)
+    np.testing.assert_array_equal(mask_in_view(viewer), before)
+    dock.correct_group.answer.setChecked(True)
+    wait_until(lambda: dock.session.live is not None, 60, "the head")
+    await_rest(dock)
+    assert (mask_in_view(viewer)[strokes_in_view(viewer, 3)] == 3).mean() > MOST
+
+
+def test_export_is_of_what_the_head_says(
+    viewer: Viewer, dock: UNetDock, image_layer: Image, tmp_path: Path
+) -> None:
+    dock.correct_group.add_class()
+    paint(viewer, dock, 4)
+    await_rest(dock)
+    path = export(dock, CLASS_MASK, tmp_path / "mask.tif")
+    found = tifffile.imread(path)
+    assert (found == 4).any()
+    assert (found == as_predicted(dock)).mean() > 0.999
+
+
+def test_head_moves_on_to_the_weights_that_were_learnt(
+    viewer: Viewer,
+    dock: UNetDock,
+    corrected: Labels,  # noqa: F811
+) -> None:
+    wait_until(lambda: dock.session.live is not None, 60, "the head")
+    first = dock.session.live.model
+    start(dock, steps=6)
+    await_idle(dock)
+    wait_until(lambda: dock.session.live.model is dock.session.model, 60, "the new features")
+    assert dock.session.live.model is not first
+    assert (mask_in_view(viewer)[strokes_in_view(viewer, 3)] == 3).mean() > MOST
+
+
+def test_strokes_are_answered_while_the_network_learns(
+    viewer: Viewer,
+    dock: UNetDock,
+    corrected: Labels,  # noqa: F811
+) -> None:
+    start(dock)
+    paint(viewer, dock, 1, [(100.0, 30.0 + 3 * n) for n in range(15)])
+    stroke = strokes_in_view(viewer, 1)
+    wait_until(
+        lambda: (mask_in_view(viewer)[stroke] == 1).mean() > MOST, 60, "the stroke in the mask"
+    )
+    assert dock.trainer.state == RUNNING
+    dock.trainer.stop()
+    await_idle(dock)
+
+
+def test_other_image_gets_a_head_of_its_own(
+    viewer: Viewer, dock: UNetDock, image_layer: Image
+) -> None:
+    paint(viewer, dock, 3)
+    grey, _ = synthetic_stack(2, SIZE, seed=5)
+    other = viewer.add_image(grey, name="other")
+    dock.image_group.image.value = other
+    assert dock.session.live is None
+    await_view(viewer, dock)
+    assert dock.session.live is None
+    dock.image_group.image.value = image_layer
+    wait_until(lambda: dock.session.live is not None, 60, "the head of the first image")
+
+
+def test_image_removed_in_the_middle_of_it_leaves_nothing_behind(
+    viewer: Viewer, dock: UNetDock, image_layer: Image
+) -> None:
+    dock.correct_group.choose(3)
+    paint_stroke(viewer, viewer.layers["corrections"], STROKE)
+    viewer.layers.remove(image_layer)
+    await_rest(dock)
+    assert dock.session.live is None
+    assert messages() == []
+
+
+def test_of_large_sections_only_what_is_in_view_is_looked_at(
+    viewer: Viewer, dock: UNetDock, image_layer: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "WHOLE", 64)
+    monkeypatch.setattr(live, "TILE", 64)
+    monkeypatch.setattr(live, "AHEAD", 0)
+    asked: list[Tile] = []
+    compute = live.tile_features
+
+    def watched(network, section, tile, *rest, **options) -> FeatureTile:
+        asked.append(tile)
+        return compute(network, section, tile, *rest, **options)
+
+    monkeypatch.setattr(live, "tile_features", watched)
+    camera = getattr(viewer, "scene", viewer).camera
+    camera.zoom *= 4
+    camera.center = (0, 4 * 30, 4 * 30)
+    wait_until(lambda: viewer.layers["mask"].corner_pixels[1, -1] < 64, 10, "the picture")
+    path = [(30.0, 20.0 + 2 * n) for n in range(8)]
+    paint(viewer, dock, 3, path)
+    await_rest(dock)
+    assert asked == [Tile(0, 0, 64, 64)]
+    z = viewer.dims.current_step[0]
+    assert not dock.predictor.is_predicted((z,))  # the rest of it is older
+    camera.center = (0, 4 * 96, 4 * 30)
+    wait_until(lambda: len(asked) > 1, 60, "what comes into view")
+    await_rest(dock)
+    assert Tile(64, 0, 64, 64) in asked
+
+
+def test_features_beyond_the_memory_are_let_go_and_strokes_still_count(
+    viewer: Viewer, dock: UNetDock, image_layer: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live.FeatureCache.__init__, "__defaults__", (1,))  # one tile is kept
+    paint(viewer, dock, 3)
+    here = viewer.dims.current_step[0]
+    show_section(viewer, image_layer, (0,))
+    paint(viewer, dock, 1, OTHER_STROKE)
+    await_rest(dock)
+    assert len(dock.session.live.head.bias) == 3
+    show_section(viewer, image_layer, (here,))
+    await_view(viewer, dock)
+    await_rest(dock)
+    assert (mask_in_view(viewer)[strokes_in_view(viewer, 3)] == 3).mean() > MOST
+
+
+def test_want_of_memory_is_told_and_the_network_is_shown(
+    viewer: Viewer, dock: UNetDock, image_layer: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def greedy(*arguments: object, **options: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(live, "tile_features", greedy)
+    dock.correct_group.choose(3)
+    wait_until(lambda: not dock.correct_group.answer.isChecked(), 60, "the switch")
+    assert any("not enough memory" in message for message in messages())
+    paint_stroke(viewer, viewer.layers["corrections"], STROKE)
+    await_view(viewer, dock)
+    assert dock.session.live is None
+
+
+def test_same_strokes_give_the_same_head(
+    viewer: Viewer, dock: UNetDock, image_layer: Image
+) -> None:
+    first = paint(viewer, dock, 3)
+    viewer.layers["corrections"].undo()
+    wait_until(lambda: dock.session.live is None, 10, "the undo")
+    again = paint(viewer, dock, 3)
+    np.testing.assert_allclose(first.head.weights, again.head.weights, atol=1e-4)
+    assert dock.live._config == LiveConfig()
