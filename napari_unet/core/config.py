@@ -268,7 +268,7 @@ class LiveConfig(Config):
         maximum=1.0,
     )
     penalty: float = option(
-        0.3, "How strongly the head is held to what the network says.", minimum=1e-6, maximum=1e3
+        0.1, "How strongly the head is held to what the network says.", minimum=1e-6, maximum=1e3
     )
     known: float = option(
         3.0,

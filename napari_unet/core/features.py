@@ -140,25 +140,55 @@ def tile_features(
     """
     view = View(magnification)
     seen = piece_around(network.config, section, tile, statistics, view, device)
-    batch = seen.grey[None, None].contiguous(memory_format=torch.channels_last)
-    with computing(device, precision):
-        maps = list(network.decoder_maps(batch))[::-1]
-        scores = network.classifier(maps[0])[0]
-    filters = centre_crop(filter_maps(seen.grey), maps[0])
-    levels = [torch.cat([filters, maps[0][0].float()]), *(found[0].float() for found in maps[1:])]
-    scores = scores.float() - scores.float().amax(dim=0)  # the same to the softmax
+    found = piece_features(network, seen.grey, device=device, precision=precision)
     # Where the image has larger pixels than the network, some of the network's are skipped.
     smoothing = antialiasing_deviation(magnification)
-    start = seen.positions(Tile(tile.top, tile.left, 1, 1), view)[:, 0, 0].tolist()
+    first = seen.positions(Tile(tile.top, tile.left, 1, 1), view)[:, 0, 0].tolist()
     return FeatureTile(
         tile,
-        _half(blurred(scores, smoothing)).cpu(),
+        blurred(found.own_scores.float(), smoothing).half(),
         tuple(
-            _half(blurred(level, smoothing / 2**number)).cpu()
-            for number, level in enumerate(levels)
+            blurred(level.float(), smoothing / 2**number).half()
+            for number, level in enumerate(found.levels)
         ),
-        (start[0], start[1]),
+        (first[0], first[1]),
         magnification,
+    )
+
+
+@torch.inference_mode()
+def piece_features(
+    network: UNet, grey: Tensor, *, device: torch.device, precision: str = "auto"
+) -> FeatureTile:
+    """Return all features of what a network sees, at its own pixels.
+
+    Parameters
+    ----------
+    network
+        In evaluation mode, on the device.
+    grey
+        Normalised grey values (h, w), on the device.
+    device, precision
+        Where and how precisely to compute (see `computing`).
+
+    Returns
+    -------
+    FeatureTile
+        Of the pixels for which the network has an answer; float16, on the CPU.
+    """
+    batch = grey[None, None].contiguous(memory_format=torch.channels_last)
+    with computing(device, precision):
+        maps = list(network.decoder_maps(batch))[::-1]
+        scores = network.classifier(maps[0])[0].float()
+    filters = centre_crop(filter_maps(grey), maps[0])
+    levels = [torch.cat([filters, maps[0][0].float()]), *(found[0].float() for found in maps[1:])]
+    height, width = maps[0].shape[-2:]
+    return FeatureTile(
+        Tile(0, 0, height, width),
+        _half(scores - scores.amax(dim=0)).cpu(),  # the same to the softmax
+        tuple(_half(level).cpu() for level in levels),
+        (-(height - 1) / 2, -(width - 1) / 2),
+        1.0,
     )
 
 

@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from napari_unet.core.config import PredictionConfig
 from napari_unet.core.devices import choose_device, is_out_of_memory
-from napari_unet.core.features import tile_features
+from napari_unet.core.features import piece_features
 from napari_unet.core.image import GreyStatistics, ImageArray, SectionIndex, grey_statistics
 from napari_unet.core.live import LiveModel
 from napari_unet.core.model import UNetModel, check_takes_grey
@@ -117,30 +118,10 @@ def predict(
     multiple = 2**network.config.depth
     tile_size = config.tile_size
 
-    def look(section: Any, tile: Tile) -> npt.NDArray[np.float32]:
-        if live is None:
-            return tile_probabilities(
-                network,
-                section,
-                tile,
-                statistics,
-                magnification=magnification,
-                test_time_augmentation=config.test_time_augmentation,
-                device=target,
-                precision=config.precision,
-            )
-        features = tile_features(
-            network,
-            section,
-            tile,
-            statistics,
-            magnification=magnification,
-            device=target,
-            precision=config.precision,
-        )
-        scores = live.head.scores(live.space.reduce(features))
-        found: npt.NDArray[np.float32] = scores.softmax(dim=0).numpy()
-        return found
+    def ask_head(grey: Tensor) -> Tensor:
+        assert live is not None
+        seen = piece_features(network, grey, device=target, precision=config.precision)
+        return live.head.scores(live.space.reduce(seen)).softmax(dim=0).to(target)
 
     finished = 0
     refused = 0  # side of the tile for which memory ran out, until a smaller one fits
@@ -154,7 +135,17 @@ def predict(
                 return
             tile = tiles[number]
             try:
-                probabilities = look(section, tile)
+                probabilities = tile_probabilities(
+                    network,
+                    section,
+                    tile,
+                    statistics,
+                    magnification=magnification,
+                    test_time_augmentation=config.test_time_augmentation,
+                    ask=ask_head if live else None,
+                    device=target,
+                    precision=config.precision,
+                )
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise

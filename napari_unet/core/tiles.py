@@ -63,6 +63,7 @@ def tile_probabilities(
     *,
     magnification: float = 1.0,
     test_time_augmentation: str = "none",
+    ask: Callable[[Tensor], Tensor] | None = None,
     device: torch.device,
     precision: str = "auto",
 ) -> npt.NDArray[np.float32]:
@@ -87,11 +88,14 @@ def tile_probabilities(
     test_time_augmentation
         ``none``, ``symmetries`` (mirror images and quarter turns) or ``rotations`` (paper,
         section 4), over which probabilities are averaged.
+    ask
+        Says what is in a piece that the network sees: from normalised grey values (h, w) to
+        probabilities (classes, h', w') of its inner part. The softmax of the network by default.
     device, precision
         Where and how precisely to compute (see `computing`).
     """
 
-    def ask(grey: Tensor) -> Tensor:  # (h, w) -> (classes, h', w')
+    def ask_network(grey: Tensor) -> Tensor:  # (h, w) -> (classes, h', w')
         batch = grey[None, None].contiguous(memory_format=torch.channels_last)
         with computing(device, precision):
             answer: Tensor = network(batch)[0]
@@ -102,13 +106,14 @@ def tile_probabilities(
         for turns in range(4):
             for mirrored in (False, True):
                 seen = torch.rot90(grey.flip(-1) if mirrored else grey, turns, (-2, -1))
-                found = torch.rot90(ask(seen), -turns, (-2, -1))
+                found = torch.rot90(ask_once(seen), -turns, (-2, -1))
                 found = found.flip(-1) if mirrored else found
                 total = found if total is None else total.add_(found)
         assert total is not None
         return total / 8
 
-    asked = ask_all_symmetries if test_time_augmentation == "symmetries" else ask
+    ask_once = ask or ask_network
+    asked = ask_all_symmetries if test_time_augmentation == "symmetries" else ask_once
     count = ROTATIONS if test_time_augmentation == "rotations" else 1
     total: Tensor | None = None
     for number in range(count):

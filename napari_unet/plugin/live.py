@@ -231,7 +231,7 @@ class Live(QObject):
         self._next: Basis | None = None
         self._corrections: Labels | None = None
         self._painted: dict[SectionIndex, tuple[npt.NDArray[np.uint8], list[Tile]]] = {}
-        self._computing = self._asking = False
+        self._awake = self._computing = self._asking = False
         self._drawn: tuple[LiveHead | None, frozenset[Place]] = None, frozenset()
         self._threads = {
             answer: ThreadPoolExecutor(1, "live head"),
@@ -272,11 +272,12 @@ class Live(QObject):
     @property
     def busy(self) -> bool:
         """Whether features are computed, or an answer is."""
-        return self._computing or self._asking or self._rest.isActive()
+        return self._awake or self._computing or self._asking
 
     def let_go(self) -> None:
         """Stop following the viewer; what is being computed comes to nothing."""
         self._now = self._next = None
+        self._awake = self._computing = self._asking = False
         self._viewer.dims.events.point.disconnect(self._wake)
         camera_of(self._viewer).events.disconnect(self._wake)
         for thread in self._threads.values():
@@ -290,6 +291,7 @@ class Live(QObject):
     # --- what happens around -------------------------------------------------------------
 
     def _wake(self, _: object = None) -> None:
+        self._awake = True
         self._rest.start()
 
     def _watch(self, layer: Labels | None) -> None:
@@ -375,6 +377,7 @@ class Live(QObject):
     # --- features ------------------------------------------------------------------------
 
     def _go_on(self) -> None:
+        self._awake = False
         session = self._session
         if not self._ready():
             if not session.annotations.sections:

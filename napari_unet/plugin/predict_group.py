@@ -52,7 +52,9 @@ class PredictGroup(QGroupBox):
         self.keep_up.setChecked(predictor.keeps_up)
         self.options = config_form(session.prediction, ("test_time_augmentation",), CALLED)
         for option in self.options:
-            option.tooltip += " While the network learns, the mask in view follows with one look."
+            option.tooltip += (
+                " While you paint or the network learns, the view follows with one look."
+            )
         self.progress = QProgressBar()
         self.progress.setToolTip("Sections of the stack that are predicted")
         self.progress.setFormat("%v of %m sections")

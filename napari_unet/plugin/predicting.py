@@ -72,19 +72,19 @@ class Predictor(QObject):
     # --- what others may ask -------------------------------------------------------------
 
     def predict_view(self) -> None:
-        """Predict the section in view, also if it was predicted before."""
+        """Predict the section in view as it is wished, also if it was predicted before."""
         index = self._index()
         if index is not None:
             self._predicted.pop(index, None)
         if self._session.statistics is None:
             self._look_at_image()
         else:
-            self._want_view()
+            self._want_view(self._session.prediction)
 
     def take_over(self, index: SectionIndex) -> None:
         """Note that the live head has drawn all of a section as the session's model sees it."""
         if self._session.shown is not None:
-            self._predicted[index] = self._session.shown, self._session.prediction
+            self._predicted[index] = self._session.shown, self._view_config()
             self.section_predicted.emit(index)
 
     def predict_stack(self) -> bool:
@@ -165,13 +165,13 @@ class Predictor(QObject):
         layer = self._session.image_layer
         return None if layer is None else section_in_view(self._viewer, layer)
 
-    def _want_view(self) -> None:
+    def _want_view(self, config: PredictionConfig | None = None) -> None:
         session, index = self._session, self._index()
         if index is None or session.model is None or session.statistics is None:
             return
         if session.mask is None or self.is_predicted(index):
             return
-        config = self._view_config()
+        config = config or self._view_config()
         if self._stack is not None and self._worth(self._stack_way) >= self._worth(
             (session.shown, config)
         ):
@@ -190,9 +190,9 @@ class Predictor(QObject):
         self.changed.emit()
 
     def _view_config(self) -> PredictionConfig:
-        """How the section in view is predicted now."""
+        """How the section in view is predicted now: with one look where it must be quick."""
         wished = self._session.prediction
-        quick = self._learns and self.keeps_up
+        quick = self._session.live is not None or (self._learns and self.keeps_up)
         return wished.replace(test_time_augmentation="none") if quick else wished
 
     def _worth(self, way: tuple[UNetModel | LiveModel | None, PredictionConfig] | None) -> int:

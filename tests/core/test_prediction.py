@@ -11,9 +11,12 @@ from scipy import ndimage
 from torch.nn import functional
 
 from napari_unet.core.config import PredictionConfig
+from napari_unet.core.features import feature_space, tile_features
 from napari_unet.core.image import ImageArray, grey_statistics, image_from_array
+from napari_unet.core.live import LiveHead, LiveModel
 from napari_unet.core.network import context, output_size, smallest_input
 from napari_unet.core.prediction import finish, gather, nearest_first, only_class, predict
+from napari_unet.core.tiling import Tile
 from tests.examples import noise_image, short_of_memory, tiny_model, with_lived_in_statistics
 
 EXACT = PredictionConfig(precision="float32")
@@ -509,3 +512,42 @@ def test_short_memory_gives_smaller_tiles_of_an_enlarged_image_too():
         found = predicted(limited, image)
 
     np.testing.assert_allclose(found.data, expected.data, atol=1e-4)
+
+
+def untaught(model, image):
+    """The model with a live head that has learnt nothing."""
+    features = tile_features(
+        model.folded,
+        image.data[0] if image.data.ndim == 3 else image.data,
+        Tile(0, 0, *image.shape[-2:]),
+        grey_statistics(image),
+        device=torch.device("cpu"),
+    )
+    space = feature_space(features)
+    size = sum(basis.shape[1] for basis in space.bases)
+    head = LiveHead(torch.zeros(size, len(model.classes)), torch.zeros(len(model.classes)))
+    return LiveModel(model, model.classes, space, head)
+
+
+@pytest.mark.parametrize("averaging", ["none", "symmetries", "rotations"])
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_a_head_that_has_learnt_nothing_predicts_what_its_network_does(averaging, padding):
+    model = tiny_model("a", "b", "c", padding=padding)
+    image = noise_image(40, 52)
+    config = EXACT.replace(test_time_augmentation=averaging)
+
+    found = predicted(untaught(model, image), image, config)
+
+    np.testing.assert_allclose(found.data, predicted(model, image, config).data, atol=2e-3)
+
+
+def test_a_head_decides_in_every_look():
+    model = tiny_model("a", "b", "c")
+    image = noise_image(40, 52)
+    live = untaught(model, image)
+    head = LiveHead(live.head.weights, torch.tensor([0.0, 50.0, 0.0]))
+    config = EXACT.replace(test_time_augmentation="symmetries")
+
+    found = predicted(replace(live, head=head), image, config)
+
+    assert (found.data.argmax(axis=0) == 1).all()

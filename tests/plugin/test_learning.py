@@ -72,6 +72,7 @@ def test_learning_changes_the_overlay_where_was_painted(
 def test_view_is_kept_up_with_by_one_look_while_learning_and_gets_the_average_at_rest(
     viewer: Viewer, dock: UNetDock, corrected: Labels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    dock.correct_group.answer.setChecked(False)
     dock.predict_group.options["test_time_augmentation"].value = "symmetries"
     await_view(viewer, dock)
     looks: list[tuple[str, str]] = []

@@ -11,7 +11,7 @@ from napari.layers import Image, Labels
 from napari.viewer import Viewer
 
 from demo.mouse import paint_stroke, wait_until
-from napari_unet.core.config import LiveConfig
+from napari_unet.core.config import LiveConfig, PredictionConfig
 from napari_unet.core.features import FeatureTile
 from napari_unet.core.live import LiveModel
 from napari_unet.core.prediction import finish, gather, predict
@@ -312,3 +312,18 @@ def test_same_strokes_give_the_same_head(
     again = paint(viewer, dock, 3)
     np.testing.assert_allclose(first.head.weights, again.head.weights, atol=1e-4)
     assert dock.live._config == LiveConfig()
+
+
+def test_section_asked_for_is_averaged_over_its_looks(
+    viewer: Viewer, dock: UNetDock, image_layer: Image
+) -> None:
+    dock.predict_group.options["test_time_augmentation"].value = "symmetries"
+    paint(viewer, dock, 3)
+    await_rest(dock)
+    dock.predict_group.section.click()
+    await_view(viewer, dock)
+    image, z = dock.session.image, viewer.dims.current_step[0]
+    config = PredictionConfig(test_time_augmentation="symmetries")
+    found = predict(dock.session.live, image, config, sections=[(z,)])
+    expected = finish(gather(found, image, 3)).data[z]
+    assert (mask_in_view(viewer) == expected).mean() > 0.999
