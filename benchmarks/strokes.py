@@ -75,7 +75,9 @@ def measure(size: int, learning: bool, live: bool) -> tuple[list[float], np.ndar
         seconds, gaps = [], []
         for place, (number, path) in enumerate(strokes(truth[section], np.random.default_rng(0))):
             dock.correct_group.choose(number)
-            wait_until(lambda: not dock.live.busy, 60, "features and answers")
+            if dock.trainer.state == IDLE:
+                wait_until(lambda: not dock.live.busy, 60, "features and answers")
+            wait_until(lambda: not dock.live.answering, 60, "answers")
             linger(0.1)
             let_go: list[float] = []
 

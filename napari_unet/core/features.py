@@ -71,10 +71,9 @@ class FeatureTile:
                     self.first[1] + (columns - self.tile.left) * self.magnification,
                 ]
             )
-        ).float()[:, :, None]
-        scores = _read(self.own_scores, place)[:, :, 0].T
-        return scores, tuple(
-            _read(level, place / 2**number)[:, :, 0].T for number, level in enumerate(self.levels)
+        ).float()
+        return _read_points(self.own_scores, place), tuple(
+            _read_points(level, place / 2**number) for number, level in enumerate(self.levels)
         )
 
     def spread(self, planes: Tensor, number: int = 0) -> Tensor:
@@ -103,6 +102,26 @@ class FeatureTile:
             indexing="ij",
         )
         return _read(planes, torch.stack(places))
+
+
+def _read_points(planes: Tensor, positions: Tensor) -> Tensor:
+    """Return float32 (points, C) of planes (C, H, W) at positions (2, points) from their centre.
+
+    Only the pixels around the points are touched, of planes that may be large.
+    """
+    flat = planes.flatten(1)
+    corners, shares = [], []
+    for axis, side in enumerate(planes.shape[-2:]):
+        place = (positions[axis] + (side - 1) / 2).clamp(0, side - 1)
+        low = place.floor()
+        corners.append((low.long(), (low.long() + 1).clamp(max=side - 1)))
+        shares.append((1 - (place - low), place - low))
+    found = torch.zeros(len(planes), positions.shape[1])
+    for row, row_share in zip(corners[0], shares[0], strict=True):
+        for column, column_share in zip(corners[1], shares[1], strict=True):
+            near = flat[:, row * planes.shape[-1] + column].float()
+            found += near * (row_share * column_share)
+    return found.T
 
 
 def _read(planes: Tensor, positions: Tensor) -> Tensor:
@@ -141,18 +160,19 @@ def tile_features(
     view = View(magnification)
     seen = piece_around(network.config, section, tile, statistics, view, device)
     found = piece_features(network, seen.grey, device=device, precision=precision)
+    first = seen.positions(Tile(tile.top, tile.left, 1, 1), view)[:, 0, 0].tolist()
+    found = replace(found, tile=tile, first=(first[0], first[1]), magnification=magnification)
     # Where the image has larger pixels than the network, some of the network's are skipped.
     smoothing = antialiasing_deviation(magnification)
-    first = seen.positions(Tile(tile.top, tile.left, 1, 1), view)[:, 0, 0].tolist()
-    return FeatureTile(
-        tile,
-        blurred(found.own_scores.float(), smoothing).half(),
-        tuple(
+    if not smoothing:
+        return found
+    return replace(
+        found,
+        own_scores=blurred(found.own_scores.float(), smoothing).half(),
+        levels=tuple(
             blurred(level.float(), smoothing / 2**number).half()
             for number, level in enumerate(found.levels)
         ),
-        (first[0], first[1]),
-        magnification,
     )
 
 

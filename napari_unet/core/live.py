@@ -218,39 +218,38 @@ def fit_head(
     chosen = examples.fewer(config.pixels, np.random.default_rng(config.seed))
     known = chosen.own_scores.shape[1]
     own_scores = _with_new_classes(chosen.own_scores.T, classes).T
-    wanted, importance = _targets(chosen, own_scores, config)
-    penalty = chosen.features.new_full((classes,), config.penalty)
+    wanted, importance = (each.numpy() for each in _targets(chosen, own_scores, config))
+    features, offsets = chosen.features.numpy(), own_scores.numpy()
+    penalty = np.full(classes, config.penalty, np.float32)
     penalty[:known] *= config.known
-    fits = start is not None and len(start.weights) == chosen.features.shape[1]
+    fits = start is not None and len(start.weights) == features.shape[1]
     if start is None or not fits or len(start.bias) > classes:
-        start = LiveHead(
-            chosen.features.new_zeros(chosen.features.shape[1], classes),
-            chosen.features.new_zeros(classes),
-        )
+        start = LiveHead(torch.zeros(features.shape[1], classes), torch.zeros(classes))
     start = start.grown(classes)
-    shape = (len(start.weights) + 1, classes)
+    shape = (features.shape[1] + 1, classes)
 
+    # In numpy: the threads of PyTorch cost more than they save where there is so little to do.
     def loss(flat: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
-        parameters = torch.from_numpy(flat).view(shape).float()
+        parameters = flat.reshape(shape).astype(np.float32)
         weights, bias = parameters[:-1], parameters[-1]
-        logarithms = (own_scores + chosen.features @ weights + bias).log_softmax(dim=1)
-        surplus = (logarithms.exp() - wanted) * importance[:, None]
-        value = -(wanted * logarithms).sum(dim=1) @ importance
-        value = value + (penalty * weights.square()).sum() / 2
-        gradient = torch.cat(
-            [chosen.features.T @ surplus + penalty * weights, surplus.sum(dim=0, keepdim=True)]
-        )
-        return float(value), gradient.flatten().double().numpy()
+        scores = offsets + features @ weights + bias
+        scores -= scores.max(axis=1, keepdims=True)
+        powers = np.exp(scores)
+        total = powers.sum(axis=1, keepdims=True)
+        value = importance @ (wanted * (np.log(total) - scores)).sum(axis=1)
+        value = value + (penalty * weights**2).sum() / 2
+        surplus = (powers / total - wanted) * importance[:, None]
+        gradient = np.vstack([features.T @ surplus + penalty * weights, surplus.sum(axis=0)])
+        return float(value), gradient.ravel().astype(np.float64)
 
-    # Not the L-BFGS of PyTorch: its first optimiser takes a second to import.
     result = optimize.minimize(
         loss,
-        torch.cat([start.weights, start.bias[None]]).flatten().double().numpy(),
+        np.vstack([start.weights.numpy(), start.bias.numpy()]).ravel().astype(np.float64),
         jac=True,
         method="L-BFGS-B",
         options={"maxiter": config.iterations, "maxcor": 8},
     )
-    found = torch.from_numpy(result.x).view(shape).float()
+    found = torch.from_numpy(result.x.reshape(shape).astype(np.float32))
     if not bool(torch.isfinite(found).all()):
         return start
     return LiveHead(found[:-1], found[-1])

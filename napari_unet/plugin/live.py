@@ -270,9 +270,14 @@ class Live(QObject):
             self._forget()
 
     @property
+    def answering(self) -> bool:
+        """Whether an answer is on its way, or soon will be."""
+        return self._awake or self._asking
+
+    @property
     def busy(self) -> bool:
         """Whether features are computed, or an answer is."""
-        return self._awake or self._computing or self._asking
+        return self.answering or self._computing
 
     def let_go(self) -> None:
         """Stop following the viewer; what is being computed comes to nothing."""
