@@ -47,6 +47,12 @@ WHOLE = 1024
 TILE = 512
 """Side of the tiles of larger sections."""
 
+MOST_TILES = 16
+"""Of a large section seen from afar, so many tiles in the middle of the view are drawn.
+
+Their features must all fit into the memory, or they would push each other out for ever.
+"""
+
 MEMORY = 2**30
 """Bytes of features that are kept."""
 
@@ -81,6 +87,8 @@ class FeatureCache:
 
     def add(self, place: Place, features: FeatureTile) -> None:
         """Keep the features of a tile; others may have to go for them."""
+        earlier = self._tiles.pop(place, None)
+        self._bytes -= earlier.bytes if earlier else 0
         self._tiles[place] = features
         self._bytes += features.bytes
         while self._bytes > self._memory and len(self._tiles) > 1:
@@ -357,7 +365,7 @@ class Live(QObject):
         (top, left), (bottom, right) = np.asarray(mask.corner_pixels)[:, -2:].tolist()
         if bottom <= top or right <= left:  # nothing has been drawn yet
             return plan[:1]
-        return [
+        in_view = [
             tile
             for tile in plan
             if tile.top <= bottom
@@ -365,6 +373,13 @@ class Live(QObject):
             and tile.top + tile.height > top
             and tile.left + tile.width > left
         ]
+
+        def from_the_middle(tile: Tile) -> float:
+            down = tile.top + tile.height / 2 - (top + bottom) / 2
+            across = tile.left + tile.width / 2 - (left + right) / 2
+            return float(down**2 + across**2)
+
+        return sorted(in_view, key=from_the_middle)[:MOST_TILES]
 
     def _painted_places(self) -> dict[Place, npt.NDArray[np.uint8]]:
         """The painted section of every tile that holds paint."""
@@ -400,8 +415,10 @@ class Live(QObject):
 
     def _compute(self) -> None:
         """Have the most urgent features computed that are not there yet."""
+        if self._computing:
+            return  # the end of that wakes us again
         session, wanted = self._session, self._most_urgent()
-        if self._computing or wanted is None:
+        if wanted is None:
             return
         basis, place = wanted
         painted = self._painted_places().get(place)

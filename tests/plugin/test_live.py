@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
 from napari.layers import Image, Labels
 from napari.viewer import Viewer
 
@@ -270,6 +271,29 @@ def test_of_large_sections_only_what_is_in_view_is_looked_at(
     wait_until(lambda: len(asked) > 1, 60, "what comes into view")
     await_rest(dock)
     assert Tile(64, 0, 64, 64) in asked
+
+
+def test_large_section_seen_from_afar_is_drawn_in_the_middle_and_comes_to_rest(
+    viewer: Viewer, dock: UNetDock, image_layer: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "WHOLE", 32)
+    monkeypatch.setattr(live, "TILE", 32)
+    monkeypatch.setattr(live, "MOST_TILES", 4)
+    paint(viewer, dock, 3, [(60.0, 50.0 + 2 * n) for n in range(10)])
+    await_rest(dock)
+    drawn = {tile for _, tile in dock.live._drawn[1]}
+    assert drawn == {Tile(y, x, 32, 32) for y in (32, 64) for x in (32, 64)}
+
+
+def test_features_computed_again_take_no_more_memory() -> None:
+    level = torch.zeros(4, 8, 8)
+    features = FeatureTile(Tile(0, 0, 8, 8), level, (level,), (0.0, 0.0), 1.0)
+    cache = live.FeatureCache(memory=4 * features.bytes)
+    for _ in range(10):
+        cache.add(((0,), features.tile), features)
+    cache.add(((1,), features.tile), features)
+    assert ((0,), features.tile) in cache
+    assert not cache.is_full
 
 
 def test_features_beyond_the_memory_are_let_go_and_strokes_still_count(
