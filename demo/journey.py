@@ -90,6 +90,8 @@ class Journey:
 
     def predict_stack(self) -> None:
         """Press *The stack* and wait for it."""
+        # New weights are shown once their features are there; then the masks before them are old.
+        wait_until(lambda: not self.dock.live.busy, 600, "the live head to come to rest")
         self.dock.predict_group.stack.click()
         wait_until(
             lambda: not self.dock.predictor.missing_sections() and not self.dock.predictor.busy,
