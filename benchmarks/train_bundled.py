@@ -4,7 +4,7 @@ Usage: python -m benchmarks.train_bundled NAME [FOLDER]
 
 NAME is em or em-lite. FOLDER (default ``work/``) takes the training data, made from
 ``NAPARI_UNET_DATA`` (default ``../shared/data``), the checkpoint and the weights. Started
-again, it goes on from the checkpoint.
+again, it goes on from the checkpoint. em begins with em-lite, from FOLDER if it was trained there.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from skimage.segmentation import find_boundaries
 from napari_unet.cli import main
 from napari_unet.core.image import image_from_array
 from napari_unet.io.images import write_image
+from napari_unet.io.recipes import read_recipe
 
 DATA = Path(os.environ.get("NAPARI_UNET_DATA", "../shared/data"))
 RECIPES = Path(__file__).parents[1] / "napari_unet" / "models"
@@ -94,10 +95,14 @@ def prepare(folder: Path) -> None:
 def train_bundled(name: str, folder: Path) -> int:
     """Train a bundled network and return the exit status of the command."""
     prepare(folder / "data")
+    recipe = RECIPES / f"{name}.toml"
+    begins_with = read_recipe(recipe).model
+    newer = folder / f"{begins_with}.safetensors"
     return main(
-        ["train", "--config", str(RECIPES / f"{name}.toml"), "--data", str(folder / "data"),
+        ["train", "--config", str(recipe), "--data", str(folder / "data"),
          "-o", str(folder / f"{name}.safetensors"), "--half",
-         "--checkpoint", str(folder / f"{name}.checkpoint")]
+         "--checkpoint", str(folder / f"{name}.checkpoint"),
+         *(["--model", str(newer)] if begins_with and newer.exists() else [])]
     )  # fmt: skip
 
 

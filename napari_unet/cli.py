@@ -152,6 +152,13 @@ def _parser() -> argparse.ArgumentParser:
         choices=("original", "light"),
         help="with --model new: the network and the recipe of the paper, or a lighter network",
     )
+    train.add_argument(
+        "--widen",
+        type=int,
+        metavar="CHANNELS",
+        help="give the network so many channels at full resolution before it learns; it begins as "
+        "the same function",
+    )
     train.add_argument("--classes", metavar="A,B,...", help="class names, the background first")
     train.add_argument(
         "--config",
@@ -414,7 +421,7 @@ def _train(parsed: argparse.Namespace) -> int:
     choose_device(parsed.device)
     recipe = read_recipe(parsed.config) if parsed.config else Recipe({})
     config = _training_config(parsed, recipe)
-    model = _starting_model(parsed, recipe, config.seed)
+    model, earlier = _starting_model(parsed, recipe, config.seed)
     model = replace(model, name=Path(parsed.output).stem)
     sources, validation, files = _training_data(parsed, recipe, model)
     model = _with_pixel_size(model, sources)
@@ -465,7 +472,7 @@ def _train(parsed: argparse.Namespace) -> int:
                     bar.write(_validation_line(step.step, scores), file=sys.stderr)
 
             trained = finish(work, show)
-        record = {**trained.history[-1], "files": files}
+        record = {**trained.history[-1], "files": files, "began_with": earlier}
         trained = replace(trained, history=(*trained.history[:-1], record))
         save_model(parsed.output, trained, half=parsed.half)
     finally:
@@ -714,27 +721,37 @@ def _percent(part: int, whole: int) -> str:
     return f"{min(share, 0.999) if part < whole else 1:.1%}"
 
 
-def _starting_model(parsed: argparse.Namespace, recipe: Recipe, seed: int) -> UNetModel:
+def _starting_model(
+    parsed: argparse.Namespace, recipe: Recipe, seed: int
+) -> tuple[UNetModel, dict[str, Any] | None]:
+    """The model to train, and what is to be remembered of the one it was before."""
     from dataclasses import replace
 
     from napari_unet.core.annotations import class_table
     from napari_unet.core.config import NetworkConfig
     from napari_unet.core.model import PRESETS, new_model
+    from napari_unet.core.widening import widened
     from napari_unet.io.models import DEFAULT_MODEL, find_model
 
     names = _names(parsed.classes) or recipe.classes
+    width = recipe.widen if parsed.widen is None else parsed.widen
     if parsed.model == "new" or (parsed.model is None and recipe.network is not None):
+        if width is not None:
+            raise CommandError("--widen goes with a model that has learnt something already.")
         network = PRESETS[parsed.preset or "light"]
         if recipe.network is not None:
             network = NetworkConfig.from_dict({**network.to_dict(), **recipe.network})
         classes = class_table(names or ["background", "foreground"])
         model = new_model(network, classes, seed=seed)
-        return replace(model, pixel_size=recipe.pixel_size)
+        return replace(model, pixel_size=recipe.pixel_size), None
     if parsed.preset:
         raise CommandError("--preset says how to make a new network; use it with --model new.")
-    model = find_model(parsed.model or DEFAULT_MODEL)
+    model = find_model(parsed.model or recipe.model or DEFAULT_MODEL)
+    earlier = {"model": model.name, "steps": model.steps, "width": model.network.config.width}
     model = replace(model, pixel_size=recipe.pixel_size or model.pixel_size)
-    return model.with_classes(class_table(names)) if names else model
+    if width is not None:
+        model = widened(model, width, seed=seed)
+    return model.with_classes(class_table(names)) if names else model, earlier
 
 
 def _evaluate(parsed: argparse.Namespace) -> None:

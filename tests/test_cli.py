@@ -979,6 +979,35 @@ def test_a_model_wins_over_the_network_of_a_recipe_and_keeps_its_classes(data, c
     assert found.pixel_size == 5
 
 
+def test_a_recipe_widens_the_model_it_begins_with(data, capsys):
+    before = load_model("model.safetensors")
+    width = 2 * before.network.config.width
+    recipe = Path("recipes", "all.toml")
+    text = recipe.read_text().replace("[network]\ndepth = 2\nwidth = 4\ndropout = 0.2\n", "")
+    recipe.write_text(f"model = 'model.safetensors'\nwiden = {width}\n{text}")
+
+    answer(capsys, *ON_DATA, "--steps", "1")
+
+    found = load_model("new.safetensors")
+    assert found.network.config == before.network.config.replace(width=width)
+    assert found.history[-1]["began_with"] == {
+        "model": before.name,
+        "steps": before.steps,
+        "width": before.network.config.width,
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model", "new", "--widen", "8"], "--widen goes with a model that has learnt"),
+        (["--model", "model.safetensors", "--widen", "1"], "cannot be widened to 1"),
+    ],
+)
+def test_what_cannot_be_widened_is_refused(folder, capsys, options, message):
+    assert message in complaint(capsys, *TRAIN, *options)
+
+
 def test_a_preset_is_what_a_recipe_changes(data, capsys):
     answer(capsys, *ON_DATA, "--preset", "original", "--steps", "1")
 

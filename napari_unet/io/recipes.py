@@ -86,6 +86,10 @@ class Recipe:
         Options of `TrainingConfig`, with a table ``augmentation``.
     network
         Options of `NetworkConfig`, for a network from nothing.
+    model
+        Name or file of the model to begin with instead.
+    widen
+        Channels at full resolution to which that model is widened first.
     classes
         Names, the background first.
     pixel_size
@@ -96,6 +100,8 @@ class Recipe:
 
     training: dict[str, Any]
     network: dict[str, Any] | None = None
+    model: str | None = None
+    widen: int | None = None
     classes: list[str] | None = None
     pixel_size: float | None = None
     data: tuple[DataSet, ...] = ()
@@ -121,9 +127,8 @@ def read_recipe(path: Path | str) -> Recipe:
 
 def _recipe(values: dict[str, Any]) -> Recipe:
     training_options = {each.name for each in fields(TrainingConfig)}
-    _check_known(
-        "the top level", values, training_options | {"classes", "pixel_size", "network", "data"}
-    )
+    others = {"classes", "pixel_size", "network", "model", "widen", "data"}
+    _check_known("the top level", values, training_options | others)
     for name in ("augmentation", "network"):
         if not isinstance(values.get(name, {}), dict):
             raise ValueError(f"{name} must be a table; got {values[name]!r}.")
@@ -135,6 +140,15 @@ def _recipe(values: dict[str, Any]) -> Recipe:
     if network is not None:
         _check_known("[network]", network, NETWORK_OPTIONS)
         NetworkConfig.from_dict(network)
+    model, widen = values.get("model"), values.get("widen")
+    if not isinstance(model, str | None):
+        raise ValueError(f"model must be a name or a file; got {model!r}.")
+    if widen is not None and not (type(widen) is int and widen > 0):
+        raise ValueError(f"widen must be a number of channels; got {widen!r}.")
+    if network is not None and (model is not None or widen is not None):
+        raise ValueError(
+            "[network] makes a new network; leave it out, or leave out model and widen."
+        )
     classes = values.get("classes")
     if classes is not None:
         if not _are_names(classes):
@@ -147,7 +161,7 @@ def _recipe(values: dict[str, Any]) -> Recipe:
     if not isinstance(tables, list) or not all(isinstance(each, dict) for each in tables):
         raise ValueError("data must be tables headed [[data]].")
     data = tuple(_data_set(each) for each in tables)
-    return Recipe(training, network, classes, pixel_size, data)
+    return Recipe(training, network, model, widen, classes, pixel_size, data)
 
 
 def _check_known(what: str, values: dict[str, Any], known: set[str]) -> None:

@@ -67,6 +67,12 @@ def test_a_recipe_says_what_is_trained_from_what_and_how(recipe):
     )
 
 
+def test_a_recipe_may_begin_with_a_model_that_is_widened(recipe):
+    found = recipe("model = 'em-lite'\nwiden = 64")
+
+    assert (found.model, found.widen, found.network) == ("em-lite", 64, None)
+
+
 def test_a_folder_is_called_the_same_however_it_is_written(recipe):
     found = recipe("[[data]]\nfolder = './a/'\n[[data]]\nfolder = '/b/c'")
 
@@ -116,6 +122,10 @@ def test_the_recipes_of_the_bundled_models_can_be_read():
         ("[[data]]\nfolder = 'a'\nvalidation = [1]", "validation of the [[data]] in 'a'"),
         ("[[data]]\nfolder = 'a'\nvalidation_share = 1", "validation_share of the [[data]]"),
         ("[[data]]\nfolder = 'a'\nchannel = true", "channel of the [[data]] in 'a'"),
+        ("model = 3", "model must be a name or a file; got 3"),
+        ("widen = 0", "widen must be a number of channels; got 0"),
+        ("widen = true", "widen must be a number of channels; got True"),
+        ("model = 'em-lite'\n[network]\nwidth = 3", "[network] makes a new network; leave it out"),
         ("pixel_size = 0", "pixel_size must be a positive number; got 0"),
         ("pixel_size = inf", "pixel_size must be a positive number; got inf"),
         ("pixel_size = 'small'", "pixel_size must be a positive number; got 'small'"),
