@@ -31,6 +31,10 @@ class ClassScores:
         return asdict(self)
 
 
+Scores = dict[str, ClassScores]
+"""Scores by the name of the class."""
+
+
 def confusion_counts(
     predicted: npt.NDArray[Any], truth: npt.NDArray[Any], classes: int
 ) -> npt.NDArray[np.int64]:
@@ -91,3 +95,13 @@ def class_scores(predicted: npt.NDArray[Any], truth: npt.NDArray[Any]) -> dict[i
     """Return the scores per class number of a class mask; where the truth is 0 nothing counts."""
     classes = int(max(predicted.max(initial=0), truth.max(initial=0)))
     return scores_from_counts(confusion_counts(predicted, truth, classes))
+
+
+def mean_iou(scores: Scores) -> float | None:
+    """Return the mean IoU over classes; None of fewer than two.
+
+    With one class alone, a model that sees it everywhere would be perfect.
+    """
+    if len(scores) < 2:
+        return None
+    return float(np.mean([each.iou or 0.0 for each in scores.values()]))

@@ -68,6 +68,12 @@ class UNetModel:
         """The network as it predicts (`UNet.folded`), made once."""
         return self.network.folded()
 
+    def on_device(self, device: torch.device) -> UNet:
+        """Return the network as it predicts, on a device."""
+        if device.type == "cpu":
+            return self.folded
+        return copy.deepcopy(self.folded).to(device)
+
     def magnification(self, image: ImageArray) -> float:
         """Return by how much an image is enlarged for the network, so that it sees its pixel size.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,6 @@ from napari_unet.core.features import piece_features
 from napari_unet.core.image import GreyStatistics, ImageArray, SectionIndex, grey_statistics
 from napari_unet.core.live import LiveModel
 from napari_unet.core.model import UNetModel, check_takes_grey
-from napari_unet.core.network import UNet
 from napari_unet.core.tiles import tile_probabilities
 from napari_unet.core.tiling import Tile, plan_tiles
 
@@ -112,7 +110,7 @@ def predict(
     statistics = statistics or known_statistics(image)
     remaining = list(image.sections() if sections is None else sections)
     total = len(remaining)
-    network = _on(model.folded, target)
+    network = model.on_device(target)
     magnification = model.magnification(image)
     height, width = image.shape[-2:]
     multiple = 2**network.config.depth
@@ -187,10 +185,6 @@ def known_statistics(image: ImageArray) -> GreyStatistics:
             stacklevel=2,
         )
     return statistics
-
-
-def _on(network: UNet, device: torch.device) -> UNet:
-    return network if device.type == "cpu" else copy.deepcopy(network).to(device)
 
 
 def _smaller_tile(size: int, error: Exception) -> int:

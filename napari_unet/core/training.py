@@ -29,10 +29,11 @@ from napari_unet.core.config import TrainingConfig
 from napari_unet.core.devices import choose_device, computing, is_out_of_memory
 from napari_unet.core.image import GreyStatistics, ImageArray
 from napari_unet.core.losses import memory_loss, painted_loss
+from napari_unet.core.metrics import Scores
 from napari_unet.core.model import UNetModel, check_takes_grey
 from napari_unet.core.patches import Batch, LabelledImage, PatchSampler
 from napari_unet.core.prediction import known_statistics, never
-from napari_unet.core.validation import Scores, validate
+from napari_unet.core.validation import validate
 
 SMALLEST_PATCH = 64
 """Patches are not halved below this when memory runs out."""

@@ -9,13 +9,10 @@ import numpy as np
 from napari_unet.core.annotations import BACKGROUND
 from napari_unet.core.config import PredictionConfig
 from napari_unet.core.image import SectionIndex
-from napari_unet.core.metrics import ClassScores, confusion_counts, scores_from_counts
+from napari_unet.core.metrics import Scores, confusion_counts, scores_from_counts
 from napari_unet.core.model import UNetModel
 from napari_unet.core.patches import LabelledImage
 from napari_unet.core.prediction import known_statistics, never, predict
-
-Scores = dict[str, ClassScores]
-"""Scores by the name of the class."""
 
 
 def validate(

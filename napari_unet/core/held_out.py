@@ -1,0 +1,149 @@
+"""Strokes that are kept from learning, so that they can tell whether learning helped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from napari_unet.core.annotations import UNPAINTED, Annotations, ClassTable
+from napari_unet.core.image import SectionIndex
+
+EVERY, FIRST = 5, 3
+"""Of the pieces of paint of a class, the third is held out, and every fifth after it."""
+
+RULE = (
+    "Of every class the third piece of paint is held out, and every fifth after it: it is never "
+    "learnt from, only measured. Paint that touches a piece goes with it."
+)
+
+_LEARNT, _HELD_OUT = 1, 2
+_EVERYWHERE = np.ones((3, 3), bool)
+
+
+@dataclass(frozen=True, eq=False)
+class Strokes:
+    """What is painted, parted into what is learnt from and what is only measured.
+
+    Parameters
+    ----------
+    learnt, held_out
+        Annotations that have no pixel in common.
+    """
+
+    learnt: Annotations
+    held_out: Annotations
+    _painted: Mapping[SectionIndex, npt.NDArray[np.uint8]] = field(default_factory=dict, repr=False)
+    # what was parted, to see which sections are new
+    _pieces: npt.NDArray[np.int64] = field(
+        default_factory=lambda: np.zeros(256, np.int64), repr=False
+    )
+    # how many pieces of each class there were so far
+    _parts: Mapping[SectionIndex, npt.NDArray[np.uint8]] = field(default_factory=dict, repr=False)
+    # on which side each pixel is that ever was painted, also when it was erased since then
+
+    @property
+    def held_out_pieces(self) -> int:
+        """How many connected pieces of paint are only measured."""
+        return sum(
+            int(ndimage.label(section == number, _EVERYWHERE)[1])
+            for section in self.held_out.sections.values()
+            for number in np.unique(section[section > 0])
+        )
+
+
+def all_learnt(annotations: Annotations) -> Strokes:
+    """Return strokes of which none is held out."""
+    return Strokes(annotations, Annotations(annotations.classes))
+
+
+def parted(annotations: Annotations, earlier: Strokes | None = None) -> Strokes:
+    """Return what is learnt from and what is held out of what is painted.
+
+    Parameters
+    ----------
+    annotations
+        All that is painted.
+    earlier
+        How it was parted before the latest strokes. What was learnt from once is not held out
+        later, nor the other way round, also if it was erased meanwhile and painted again.
+    """
+    earlier = earlier or all_learnt(Annotations(annotations.classes))
+    pieces = earlier._pieces.copy()
+    parts = dict(earlier._parts)
+    sides: dict[int, dict[SectionIndex, npt.NDArray[np.uint8]]] = {_LEARNT: {}, _HELD_OUT: {}}
+    for index, painted in annotations.sections.items():
+        before = earlier._painted.get(index)
+        if before is painted:
+            continue
+        part = parts.get(index)
+        part = np.zeros(painted.shape, np.uint8) if part is None else part.copy()
+        _decide(painted, np.zeros_like(painted) if before is None else before, part, pieces)
+        parts[index] = part
+        for side, sections in sides.items():
+            sections[index] = np.where(part == side, painted, UNPAINTED).astype(np.uint8)
+    for index in earlier._painted.keys() - annotations.sections.keys():
+        for sections in sides.values():
+            sections[index] = np.zeros((1, 1), np.uint8)
+    return Strokes(
+        _changed(earlier.learnt, sides[_LEARNT], annotations.classes),
+        _changed(earlier.held_out, sides[_HELD_OUT], annotations.classes),
+        annotations.sections,
+        pieces,
+        parts,
+    )
+
+
+def _changed(
+    before: Annotations,
+    sections: Mapping[SectionIndex, npt.NDArray[np.uint8]],
+    classes: ClassTable,
+) -> Annotations:
+    """Annotations with other sections; the very same ones where nothing is other."""
+    changed = {
+        index: section
+        for index, section in sections.items()
+        if not np.array_equal(before.sections.get(index, np.zeros_like(section)), section)
+        and (section.any() or index in before.sections)
+    }
+    if not changed and before.classes == classes:
+        return before
+    return before.with_sections(changed, classes)
+
+
+def _decide(
+    painted: npt.NDArray[np.uint8],
+    before: npt.NDArray[np.uint8],
+    part: npt.NDArray[np.uint8],
+    pieces: npt.NDArray[np.int64],
+) -> None:
+    """Put the new paint of a section on one side or the other."""
+    new = (painted != before) & (painted != UNPAINTED)
+    rows, columns = np.flatnonzero(new.any(axis=1)), np.flatnonzero(new.any(axis=0))
+    if not len(rows):
+        return
+    # Only around what is new, with a border of one pixel for what it touches.
+    around = (
+        slice(max(0, rows[0] - 1), rows[-1] + 2),
+        slice(max(0, columns[0] - 1), columns[-1] + 2),
+    )
+    new, painted, part = new[around], painted[around], part[around]
+    known = np.where(new, 0, part)
+    for number in np.unique(painted[new]):
+        labelled, count = ndimage.label(new & (painted == number), _EVERYWHERE)
+        for which, box in enumerate(ndimage.find_objects(labelled, count), start=1):
+            box = tuple(slice(max(0, side.start - 1), side.stop + 1) for side in box)
+            piece = labelled[box] == which
+            beside = ndimage.binary_dilation(piece, _EVERYWHERE) & (painted[box] == number)
+            sides = set(np.unique(known[box][beside])) | set(np.unique(part[box][piece]))
+            if _LEARNT in sides:
+                side = _LEARNT
+            elif _HELD_OUT in sides:
+                side = _HELD_OUT
+            else:
+                pieces[number] += 1
+                side = _HELD_OUT if pieces[number] % EVERY == FIRST else _LEARNT
+            part[box][piece] = side

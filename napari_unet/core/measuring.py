@@ -1,0 +1,102 @@
+"""How well a network does on strokes that it does not learn from."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_unet.core.annotations import Annotations, ClassTable
+from napari_unet.core.config import PredictionConfig
+from napari_unet.core.devices import choose_device, is_out_of_memory
+from napari_unet.core.image import GreyStatistics, ImageArray
+from napari_unet.core.metrics import Scores, confusion_counts, scores_from_counts
+from napari_unet.core.model import UNetModel
+from napari_unet.core.prediction import SMALLEST_TILE
+from napari_unet.core.tiles import tile_probabilities
+from napari_unet.core.tiling import Tile, plan_tiles
+
+
+def measure(
+    model: UNetModel,
+    image: ImageArray,
+    annotations: Annotations,
+    *,
+    statistics: GreyStatistics,
+    device: str = "auto",
+    tile_size: int = PredictionConfig().tile_size,
+) -> Scores:
+    """Return the scores of a network on painted pixels, of every class that is painted.
+
+    Only what lies around the paint is predicted; where memory runs out, in smaller tiles.
+
+    Parameters
+    ----------
+    model
+        Whose network is measured.
+    image
+        Grey image whose axes end with (Y, X).
+    annotations
+        The painted pixels; all others do not count.
+    statistics
+        Grey statistics of the image.
+    device
+        ``auto``, ``cpu``, ``cuda`` or ``mps``.
+    tile_size
+        Side of what is predicted at once, in pixels.
+    """
+    target = choose_device(device)
+    network = model.on_device(target)
+    multiple = 2**network.config.depth
+    count = max(len(model.classes), len(annotations.classes))
+    total = np.zeros((count + 1, count + 1), np.int64)
+    try:
+        for index, painted in annotations.sections.items():
+            section = image.data[index] if index else image.data
+            for tile in plan_tiles(*painted.shape, tile_size, multiple):
+                near = _around_paint(painted, tile, multiple)
+                if near is None:
+                    continue
+                probabilities = tile_probabilities(
+                    network,
+                    section,
+                    near,
+                    statistics,
+                    magnification=model.magnification(image),
+                    device=target,
+                )
+                found = probabilities.argmax(axis=0) + 1
+                total += confusion_counts(found, painted[near.slices], count)
+    except RuntimeError as error:
+        if not is_out_of_memory(error) or tile_size // 2 < max(SMALLEST_TILE, multiple):
+            raise
+        return measure(
+            model,
+            image,
+            annotations,
+            statistics=statistics,
+            device=device,
+            tile_size=tile_size // 2,
+        )
+    return scores_of_painted(total, annotations.classes)
+
+
+def scores_of_painted(counts: npt.NDArray[np.int64], classes: ClassTable) -> Scores:
+    """Return the scores of every class that was painted, from `confusion_counts`."""
+    return {
+        classes[number - 1].name: scores
+        for number, scores in scores_from_counts(counts).items()
+        if scores.pixels
+    }
+
+
+def _around_paint(painted: npt.NDArray[np.uint8], tile: Tile, multiple: int) -> Tile | None:
+    """The part of a tile that holds its paint; None if it holds none."""
+    there = painted[tile.slices] > 0
+    rows, columns = np.flatnonzero(there.any(axis=1)), np.flatnonzero(there.any(axis=0))
+    if not len(rows):
+        return None
+    # Begun at a multiple, so that poolings fall on the same pixels as in every other plan.
+    top, left = (int(axis[0]) // multiple * multiple for axis in (rows, columns))
+    return Tile(
+        tile.top + top, tile.left + left, int(rows[-1]) + 1 - top, int(columns[-1]) + 1 - left
+    )

@@ -1,0 +1,167 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from napari_unet.core.annotations import Annotations
+from napari_unet.core.held_out import Strokes, all_learnt, parted
+from napari_unet.core.image import grey_statistics
+from napari_unet.core.learning import LearningStep, learn
+from napari_unet.core.measuring import measure
+from napari_unet.core.metrics import mean_iou
+from napari_unet.core.model import UNetModel
+from napari_unet.core.prediction import finish
+from napari_unet.core.training import train
+from tests.core.test_training import same, trained, weights
+from tests.examples import QUICK_TRAINING, disc_image, tiny_model
+
+LEARNING = QUICK_TRAINING.replace(memory=0.0)
+
+
+def halves(learnt: Annotations, held_out: Annotations) -> Strokes:
+    """Strokes of which section 0 is learnt from, and section 1 only measured."""
+    return Strokes(
+        Annotations(learnt.classes, {(0,): learnt.sections[0,]}),
+        Annotations(learnt.classes, {(1,): held_out.sections[1,]}),
+    )
+
+
+def turned_round(annotations: Annotations) -> Annotations:
+    """The same with the two classes exchanged: strokes that are all wrong."""
+    return Annotations(annotations.classes, {k: 3 - v for k, v in annotations.sections.items()})
+
+
+@pytest.fixture(scope="module")
+def able() -> UNetModel:
+    """A model that knows discs."""
+    image, annotations = disc_image(1, seed=5)
+    return trained(tiny_model(), image, annotations, LEARNING.replace(steps=60))
+
+
+def iou(model: UNetModel, image, strokes: Strokes) -> float:
+    found = measure(model, image, strokes.held_out, statistics=grey_statistics(image), device="cpu")
+    return mean_iou(found)
+
+
+def run(model, image, strokes, steps=12, **more) -> tuple[UNetModel, list[LearningStep]]:
+    shown: list[LearningStep] = []
+    config = LEARNING.replace(steps=steps)
+    work = learn(model, image, strokes, config, device="cpu", **more)
+    return finish(work, shown.append), shown
+
+
+def test_strokes_that_are_all_wrong_never_end_below_where_it_began(able) -> None:
+    image, annotations = disc_image(2)
+    strokes = halves(turned_round(annotations), annotations)
+    alone = trained(able, image, strokes.learnt, LEARNING.replace(steps=12))
+    assert iou(alone, image, strokes) < iou(able, image, strokes) - 0.1  # they do harm
+    kept, shown = run(able, image, strokes)
+    assert iou(kept, image, strokes) >= iou(able, image, strokes)
+    assert same(weights(kept), weights(able))
+    assert all(step.best.number == 0 for step in shown if step.best)
+    assert not any(step.is_new for step in shown)
+
+
+def test_good_strokes_bring_better_versions_one_after_the_other() -> None:
+    image, annotations = disc_image(2)
+    strokes = halves(annotations, annotations)
+    untrained = tiny_model()
+    kept, shown = run(untrained, image, strokes, steps=40)
+    numbers = [step.best.number for step in shown if step.best]
+    figures = [step.best.iou for step in shown if step.best]
+    assert numbers == sorted(numbers)
+    assert numbers[-1] > 1
+    assert figures == sorted(figures)
+    assert iou(kept, image, strokes) >= figures[-1] > iou(untrained, image, strokes)
+    for before, after in itertools.pairwise(step for step in shown if step.best):
+        assert after.is_new == (after.best.model is not before.best.model)
+
+
+def test_the_record_of_weights_that_were_kept_tells_their_step(able) -> None:
+    image, annotations = disc_image(2)
+    strokes = halves(turned_round(annotations), annotations)
+    kept, _ = run(able, image, strokes)
+    assert kept.history[:-1] == able.history
+    assert (kept.history[-1]["steps"], kept.history[-1]["kept_step"]) == (12, 0)
+
+
+def test_without_held_out_strokes_learning_is_training(able) -> None:
+    image, annotations = disc_image(2)
+    kept, shown = run(able, image, all_learnt(annotations))
+    expected = finish(train(able, image, annotations, LEARNING.replace(steps=12), device="cpu"))
+    assert same(weights(kept), weights(expected))
+    assert all(step.is_new and step.best.iou is None for step in shown)
+
+
+def test_measuring_does_not_change_what_is_learnt() -> None:
+    image, annotations = disc_image(2)
+    strokes = halves(annotations, annotations)
+    untrained = tiny_model(dropout=0.3)
+    _, shown = run(untrained, image, strokes, steps=6)
+    losses: list[float] = []
+    config = LEARNING.replace(steps=6)
+    finish(
+        train(untrained, image, strokes.learnt, config, device="cpu"),
+        lambda step: losses.append(step.loss),
+    )
+    assert [step.training.loss for step in shown] == losses
+
+
+def test_weights_are_judged_by_strokes_held_out_meanwhile(able) -> None:
+    image, annotations = disc_image(2)
+    wrong = turned_round(annotations)
+    learnt = halves(wrong, annotations).learnt
+    work = learn(
+        able,
+        image,
+        Strokes(learnt, Annotations(annotations.classes)),
+        LEARNING.replace(steps=20),
+        device="cpu",
+    )
+    first = next(work)
+    assert first.is_new  # there is nothing to judge by
+    found = work.send(halves(wrong, annotations))
+    assert found.best is not None
+    assert found.best.iou is not None
+    best = found.best.iou
+    for step in work:
+        assert step.best is not None
+        assert step.best.iou >= best
+        best = step.best.iou
+
+
+def test_strokes_sent_meanwhile_are_learnt_from(able) -> None:
+    image, annotations = disc_image(2)
+    strokes = halves(annotations, annotations)
+    work = learn(able, image, strokes, LEARNING.replace(steps=4), device="cpu")
+    next(work)
+    work.send(Strokes(annotations, Annotations(annotations.classes)))
+    kept = finish(work)
+    painted = kept.history[-1]["data"][0]["painted"]
+    assert sum(painted.values()) == int(annotations.counts().sum())
+
+
+def test_one_held_out_class_judges_nothing(able) -> None:
+    image, annotations = disc_image(2)
+    strokes = halves(turned_round(annotations), annotations)
+    only = np.where(strokes.held_out.sections[1,] == 1, 1, 0).astype(np.uint8)
+    strokes = Strokes(strokes.learnt, Annotations(annotations.classes, {(1,): only}))
+    _, shown = run(able, image, strokes, steps=4)
+    assert all(step.is_new and step.best.iou is None for step in shown)
+    assert all(step.scores.keys() == {"background"} for step in shown)
+
+
+def test_parted_strokes_are_learnt_from() -> None:
+    image, annotations = disc_image(4)
+    strokes = parted(annotations)
+    assert strokes.held_out.sections
+    kept, _ = run(tiny_model(), image, strokes, steps=4)
+    painted = kept.history[-1]["data"][0]["painted"]
+    assert sum(painted.values()) == int(strokes.learnt.counts().sum())
+
+
+def test_versions_are_stamped_with_the_pieces_they_were_measured_on() -> None:
+    image, annotations = disc_image(2)
+    strokes = halves(annotations, annotations)
+    _, shown = run(tiny_model(), image, strokes, steps=2)
+    assert shown[0].best.pieces == strokes.held_out_pieces > 0

@@ -1,0 +1,97 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from napari_unet.core.annotations import Annotations, class_table
+from napari_unet.core.image import grey_statistics
+from napari_unet.core.measuring import measure
+from napari_unet.core.metrics import ClassScores, class_scores, mean_iou
+from napari_unet.core.prediction import finish, gather, predict
+from tests.examples import noise_image, short_of_memory, tiny_model, with_lived_in_statistics
+
+CLASSES = class_table(["background", "disc"])
+
+
+def patches(image, count=5, side=9):
+    """Squares of both classes in some of the sections."""
+    chance = np.random.default_rng(3)
+    sections = {}
+    for z in range(0, len(image.data), 2):
+        section = np.zeros(image.shape[1:], np.uint8)
+        for number in range(count):
+            row, column = chance.integers(0, np.array(section.shape) - side)
+            section[row : row + side, column : column + side] = 1 + number % 2
+        sections[z,] = section
+    return Annotations(CLASSES, sections)
+
+
+def iou_only(value):
+    return ClassScores(None, value, None, None, None, 1)
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("magnified", [False, True])
+def test_painted_pixels_are_measured_as_the_whole_stack_would_be(padding, magnified) -> None:
+    image = noise_image(3, 70, 90)
+    model = with_lived_in_statistics(tiny_model(padding=padding))
+    if magnified:
+        image, model = (
+            replace(image, scale=(50.0, 6.0, 6.0), units=("nm",) * 3),
+            replace(model, pixel_size=4.0),
+        )
+    held_out = patches(image)
+    mask = finish(gather(predict(model, image, device="cpu"), image, 2)).data
+    truth = np.zeros(image.shape, np.uint8)
+    for index, section in held_out.sections.items():
+        truth[index] = section
+    expected = class_scores(mask, truth)
+    found = measure(model, image, held_out, statistics=grey_statistics(image), device="cpu")
+    assert found.keys() == {"background", "disc"}
+    for number, name in enumerate(("background", "disc"), start=1):
+        assert found[name].pixels == expected[number].pixels
+        assert found[name].iou == pytest.approx(expected[number].iou, abs=0.01)
+
+
+def test_nothing_is_measured_where_nothing_is_painted() -> None:
+    image = noise_image(1, 40, 40)
+    found = measure(
+        tiny_model(), image, Annotations(CLASSES), statistics=grey_statistics(image), device="cpu"
+    )
+    assert found == {}
+
+
+def test_short_memory_is_answered_with_smaller_tiles() -> None:
+    image = noise_image(1, 300, 300)
+    section = np.zeros((300, 300), np.uint8)
+    section[::4], section[::5] = 1, 2
+    held_out = Annotations(CLASSES, {(0,): section})
+    model = tiny_model()
+    enough = measure(model, image, held_out, statistics=grey_statistics(image), device="cpu")
+    short = short_of_memory(model, 160 * 160)
+    found = measure(short, image, held_out, statistics=grey_statistics(image), device="cpu")
+    assert found["disc"].pixels == enough["disc"].pixels
+    assert found["disc"].iou == pytest.approx(enough["disc"].iou, abs=0.01)
+
+
+def test_memory_too_short_for_any_tile_is_an_error() -> None:
+    image = noise_image(1, 300, 300)
+    held_out = Annotations(CLASSES, {(0,): np.ones((300, 300), np.uint8)})
+    with pytest.raises(RuntimeError, match="memory"):
+        measure(
+            short_of_memory(tiny_model(), 100),
+            image,
+            held_out,
+            statistics=grey_statistics(image),
+            device="cpu",
+        )
+
+
+def test_mean_iou_is_that_of_all_classes() -> None:
+    assert mean_iou({"a": iou_only(0.5), "b": iou_only(1.0)}) == 0.75
+    assert mean_iou({"a": iou_only(None), "b": iou_only(1.0)}) == 0.5
+
+
+def test_one_class_alone_has_no_mean_iou() -> None:
+    assert mean_iou({}) is None
+    assert mean_iou({"a": iou_only(1.0)}) is None
