@@ -55,9 +55,27 @@ class Strokes:
         )
 
 
-def all_learnt(annotations: Annotations) -> Strokes:
-    """Return strokes of which none is held out."""
-    return Strokes(annotations, Annotations(annotations.classes))
+def all_learnt(annotations: Annotations, earlier: Strokes | None = None) -> Strokes:
+    """Return strokes of which none is held out, and none of them will be.
+
+    Parameters
+    ----------
+    annotations
+        All that is painted.
+    earlier
+        How it was parted before.
+    """
+    parts = dict(earlier._parts) if earlier else {}
+    for index, painted in annotations.sections.items():
+        part = parts.get(index, np.zeros_like(painted))
+        parts[index] = np.where(painted != UNPAINTED, _LEARNT, part).astype(np.uint8)
+    return Strokes(
+        annotations,
+        Annotations(annotations.classes),
+        annotations.sections,
+        earlier._pieces if earlier else np.zeros(256, np.int64),
+        parts,
+    )
 
 
 def parted(annotations: Annotations, earlier: Strokes | None = None) -> Strokes:

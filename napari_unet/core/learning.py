@@ -25,7 +25,7 @@ class Version:
     ----------
     number
         0 is what learning began with. Weights that do as well as the version before, or that
-        nothing could be measured of, take its number; better ones get the next.
+        nothing could be measured of, take its number unless that is 0; better ones get the next.
     model
         The weights, and what is known of them.
     scores
@@ -159,7 +159,7 @@ class _Judge:
         """Return the better of the best so far and new weights, then the new ones."""
         if self._judged_on is not self.held_out:  # figures of other strokes do not compare
             best = self.version(best.number, best.model)
-        new = self.version(best.number, model)
+        new = self.version(max(best.number, 1), model)
         if new.iou is None or best.iou is None or new.iou == best.iou:
             return new, new
         if new.iou > best.iou:

@@ -52,7 +52,8 @@ def measure(
     try:
         for index, painted in annotations.sections.items():
             section = image.data[index] if index else image.data
-            for tile in plan_tiles(*painted.shape, tile_size, multiple):
+            height, width = painted.shape
+            for tile in plan_tiles(height, width, tile_size, multiple):
                 near = _around_paint(painted, tile, multiple)
                 if near is None:
                     continue

@@ -163,3 +163,16 @@ def test_all_can_be_learnt_from() -> None:
     assert strokes.learnt is painter.annotations
     assert not strokes.held_out.sections
     assert strokes.held_out_pieces == 0
+
+
+def test_what_all_is_learnt_from_is_not_held_out_afterwards() -> None:
+    painter = Painter()
+    for place in range(4):
+        painter.stroke(place, 2)
+    painter.strokes = all_learnt(painter.annotations, painter.strokes)
+    strokes = painter.stroke(4, 2)
+    assert not strokes.held_out.sections
+    assert [side(strokes, place) for place in range(5)] == ["learnt"] * 5
+    for place in range(5, 8):
+        strokes = painter.stroke(place, 2)
+    assert side(strokes, 7) == "held_out"  # the eighth

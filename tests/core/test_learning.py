@@ -91,6 +91,7 @@ def test_without_held_out_strokes_learning_is_training(able) -> None:
     expected = finish(train(able, image, annotations, LEARNING.replace(steps=12), device="cpu"))
     assert same(weights(kept), weights(expected))
     assert all(step.is_new and step.best.iou is None for step in shown)
+    assert {step.best.number for step in shown} == {1}  # 0 is what it began with
 
 
 def test_measuring_does_not_change_what_is_learnt() -> None:
