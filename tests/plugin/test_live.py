@@ -18,7 +18,7 @@ from napari_unet.core.live import LiveModel
 from napari_unet.core.prediction import finish, gather, predict
 from napari_unet.core.synthetic import synthetic_stack
 from napari_unet.core.tiling import Tile
-from napari_unet.plugin import live
+from napari_unet.plugin import answering, live
 from napari_unet.plugin.dock import UNetDock
 from napari_unet.plugin.exporting import CLASS_MASK
 from napari_unet.plugin.layers import show_section
@@ -250,13 +250,13 @@ def test_of_large_sections_only_what_is_in_view_is_looked_at(
     monkeypatch.setattr(live, "TILE", 64)
     monkeypatch.setattr(live, "AHEAD", 0)
     asked: list[Tile] = []
-    compute = live.tile_features
+    compute = answering.tile_features
 
     def watched(network, section, tile, *rest, **options) -> FeatureTile:
         asked.append(tile)
         return compute(network, section, tile, *rest, **options)
 
-    monkeypatch.setattr(live, "tile_features", watched)
+    monkeypatch.setattr(answering, "tile_features", watched)
     camera = getattr(viewer, "scene", viewer).camera
     camera.zoom *= 4
     camera.center = (0, 4 * 30, 4 * 30)
@@ -288,7 +288,7 @@ def test_large_section_seen_from_afar_is_drawn_in_the_middle_and_comes_to_rest(
 def test_features_computed_again_take_no_more_memory() -> None:
     level = torch.zeros(4, 8, 8)
     features = FeatureTile(Tile(0, 0, 8, 8), level, (level,), (0.0, 0.0), 1.0)
-    cache = live.FeatureCache(memory=4 * features.bytes)
+    cache = answering.FeatureCache(memory=4 * features.bytes)
     for _ in range(10):
         cache.add(((0,), features.tile), features)
     cache.add(((1,), features.tile), features)
@@ -299,7 +299,7 @@ def test_features_computed_again_take_no_more_memory() -> None:
 def test_features_beyond_the_memory_are_let_go_and_strokes_still_count(
     viewer: Viewer, dock: UNetDock, image_layer: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live.FeatureCache.__init__, "__defaults__", (1,))  # one tile is kept
+    monkeypatch.setattr(answering.FeatureCache.__init__, "__defaults__", (1,))  # one tile is kept
     paint(viewer, dock, 3)
     here = viewer.dims.current_step[0]
     show_section(viewer, image_layer, (0,))
@@ -318,7 +318,7 @@ def test_want_of_memory_is_told_and_the_network_is_shown(
     def greedy(*arguments: object, **options: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr(live, "tile_features", greedy)
+    monkeypatch.setattr(answering, "tile_features", greedy)
     dock.correct_group.choose(3)
     wait_until(lambda: not dock.correct_group.answer.isChecked(), 60, "the switch")
     assert any("not enough memory" in message for message in messages())
