@@ -54,6 +54,8 @@ class LearningStep:
     """The best weights so far, where new ones were looked at."""
     is_new: bool = False
     """Whether these are the new ones."""
+    before: Version | None = None
+    """The best weights before these, measured on the same strokes."""
     scores: Scores | None = None
     """Of the new weights on the held-out strokes, better or not."""
 
@@ -86,7 +88,7 @@ def learn(
     Yields
     ------
     LearningStep
-        Strokes sent back replace the earlier ones.
+        Strokes sent back replace the earlier ones. The last one tells of the weights at the end.
 
     Returns
     -------
@@ -112,6 +114,7 @@ def learn(
         clock=clock,
     )
     annotations: Annotations | None = None
+    step: TrainingStep | None = None
     while True:
         try:
             step = training.send(annotations)
@@ -121,13 +124,16 @@ def learn(
         if step.model is None:
             news = yield LearningStep(step)
         else:
-            best, candidate = judge.better(best, step.model)
-            news = yield LearningStep(step, best, best.model is step.model, candidate.scores)
+            before, new, best = judge.compare(best, step.model)
+            news = yield LearningStep(step, best, best.model is step.model, before, new.scores)
         annotations = None
         if news is not None:
             annotations = news.learnt
             judge.held_out, judge.pieces = news.held_out, news.held_out_pieces
-    best, _ = judge.better(best, final)
+    before, new, best = judge.compare(best, final)
+    if step is not None:
+        step = replace(step, model=final)
+        yield LearningStep(step, best, best.model is final, before, new.scores)
     if best.model is final:
         return final
     record = {**final.history[-1], "kept_step": best.model.steps - model.steps}
@@ -155,14 +161,14 @@ class _Judge:
         )
         return Version(number, model, scores, self.pieces)
 
-    def better(self, best: Version, model: UNetModel) -> tuple[Version, Version]:
-        """Return the better of the best so far and new weights, then the new ones."""
+    def compare(self, best: Version, model: UNetModel) -> tuple[Version, Version, Version]:
+        """Return the best so far and new weights, measured on the same, and the better of them."""
         if self._judged_on is not self.held_out:  # figures of other strokes do not compare
             best = self.version(best.number, best.model)
         new = self.version(max(best.number, 1), model)
         if new.iou is None or best.iou is None or new.iou == best.iou:
-            return new, new
+            return best, new, new
         if new.iou > best.iou:
             new = replace(new, number=best.number + 1)
-            return new, new
-        return best, new
+            return best, new, new
+        return best, new, best

@@ -107,6 +107,17 @@ class LiveHead:
             total += features.spread(planes, number)
         return total
 
+    def point_scores(self, features: Tensor, own_scores: Tensor) -> Tensor:
+        """Return scores before the softmax of single pixels, float32 (pixels, classes).
+
+        Parameters
+        ----------
+        features, own_scores
+            See `Examples`.
+        """
+        own = _with_new_classes(own_scores.T, len(self.bias)).T
+        return own + features @ self.weights + self.bias
+
     def grown(self, classes: int) -> LiveHead:
         """Return a head for more classes, of which the new ones have not been learnt yet."""
         more = classes - len(self.bias)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
@@ -9,7 +12,8 @@ from napari_unet.core.annotations import Annotations, ClassTable
 from napari_unet.core.config import PredictionConfig
 from napari_unet.core.devices import choose_device, is_out_of_memory
 from napari_unet.core.image import GreyStatistics, ImageArray
-from napari_unet.core.metrics import Scores, confusion_counts, scores_from_counts
+from napari_unet.core.live import Examples, LiveHead
+from napari_unet.core.metrics import Scores, confusion_counts, mean_iou, scores_from_counts
 from napari_unet.core.model import UNetModel
 from napari_unet.core.prediction import SMALLEST_TILE
 from napari_unet.core.tiles import tile_probabilities
@@ -79,6 +83,48 @@ def measure(
             tile_size=tile_size // 2,
         )
     return scores_of_painted(total, annotations.classes)
+
+
+@dataclass(frozen=True)
+class Rivals:
+    """A network and the live head on it, measured on the same held-out pixels."""
+
+    network: Scores
+    head: Scores
+
+    @property
+    def network_is_better(self) -> bool:
+        """Whether strokes tell that the head does harm; not while there are too few of them."""
+        network, head = mean_iou(self.network), mean_iou(self.head)
+        return network is not None and head is not None and network > head
+
+
+def measure_head(head: LiveHead, held_out: Sequence[Examples], classes: ClassTable) -> Rivals:
+    """Return the scores of a live head, and those of its network, on held-out pixels.
+
+    Parameters
+    ----------
+    head
+        What has learnt from other pixels.
+    held_out
+        Painted pixels of each tile.
+    classes
+        What the head tells apart.
+    """
+    count = len(classes)
+    of_network, of_head = (np.zeros((count + 1, count + 1), np.int64) for _ in range(2))
+    for each in held_out:
+        painted = each.painted > 0
+        truth = each.painted[painted].numpy().astype(np.uint8)
+        # Where there were too many to look at all, each stands for several.
+        amounts = each.counts[painted].round().long().numpy()
+        for total, scores in (
+            (of_network, each.own_scores[painted]),
+            (of_head, head.point_scores(each.features[painted], each.own_scores[painted])),
+        ):
+            found = (scores.argmax(dim=1) + 1).numpy()
+            np.add.at(total, (truth, found), amounts)
+    return Rivals(scores_of_painted(of_network, classes), scores_of_painted(of_head, classes))
 
 
 def scores_of_painted(counts: npt.NDArray[np.int64], classes: ClassTable) -> Scores:

@@ -20,6 +20,7 @@ from napari_unet.core.devices import is_out_of_memory
 from napari_unet.core.features import FeatureSpace, FeatureTile, feature_space, tile_features
 from napari_unet.core.image import GreyStatistics, ImageArray, SectionIndex
 from napari_unet.core.live import Examples, LiveHead, fit_head, most_probable, tile_examples
+from napari_unet.core.measuring import Rivals, measure_head
 from napari_unet.core.model import UNetModel
 from napari_unet.core.network import UNet
 from napari_unet.core.tiling import Tile
@@ -86,12 +87,62 @@ class Basis:
 
 
 @dataclass(frozen=True, eq=False)
-class PaintedExamples:
-    """What is learnt from a tile."""
+class Paint:
+    """The paint of a section (Y, X): what is learnt from, and what is only measured, if any."""
 
-    painted: npt.NDArray[np.uint8]
-    """The section (Y, X) as it was painted then."""
-    examples: Examples
+    learnt: npt.NDArray[np.uint8] | None
+    held_out: npt.NDArray[np.uint8] | None
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Paint)
+            and self.learnt is other.learnt
+            and self.held_out is other.held_out
+        )
+
+    def teaches(self, tile: Tile) -> bool:
+        """Tell whether there is anything to learn in a tile."""
+        return self.learnt is not None and bool(self.learnt[tile.slices].any())
+
+    def is_in(self, tile: Tile) -> bool:
+        """Tell whether there is any in a tile."""
+        return self.teaches(tile) or (
+            self.held_out is not None and bool(self.held_out[tile.slices].any())
+        )
+
+    def is_like(self, other: Paint, tile: Tile) -> bool:
+        """Tell whether it is the same in a tile."""
+        return _same(self.learnt, other.learnt, tile) and _same(self.held_out, other.held_out, tile)
+
+
+def _same(one: npt.NDArray[np.uint8] | None, two: npt.NDArray[np.uint8] | None, tile: Tile) -> bool:
+    if one is two:
+        return True
+    if one is None or two is None:
+        there = one if two is None else two
+        return there is not None and not there[tile.slices].any()
+    return bool(np.array_equal(one[tile.slices], two[tile.slices]))
+
+
+@dataclass(frozen=True, eq=False)
+class PaintedExamples:
+    """What is learnt from a tile, and what is measured there."""
+
+    paint: Paint
+    """The section as it was painted then."""
+    learnt: Examples | None
+    held_out: Examples | None
+
+
+def painted_examples(paint: Paint, features: FeatureTile, config: LiveConfig) -> PaintedExamples:
+    """Return what the paint of a section says of a tile."""
+    learnt, held_out = (
+        tile_examples(part, features, config)
+        if part is not None and part[features.tile.slices].any()
+        else None
+        for part in (paint.learnt, paint.held_out)
+    )
+    return PaintedExamples(paint, learnt, held_out)
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +162,7 @@ class Question:
 
     basis: Basis
     classes: ClassTable
-    changed: dict[Place, tuple[npt.NDArray[np.uint8], FeatureTile]]
+    changed: dict[Place, tuple[Paint, FeatureTile]]
     """Painted sections and features of tiles whose paint is new."""
     kept: dict[Place, PaintedExamples]
     """What is known already and still holds."""
@@ -129,6 +180,8 @@ class Answer:
     examples: dict[Place, PaintedExamples]
     head: LiveHead
     classes: dict[Place, npt.NDArray[np.uint8]]
+    rivals: Rivals
+    """How the head, and the network alone, do on strokes that are held out."""
 
 
 def compute(
@@ -136,7 +189,7 @@ def compute(
     image: ImageArray,
     statistics: GreyStatistics,
     place: Place,
-    painted: npt.NDArray[np.uint8] | None,
+    paint: Paint | None,
     config: LiveConfig,
 ) -> Computed:
     """Return the features of a tile."""
@@ -159,9 +212,7 @@ def compute(
         ) from error
     space = basis.space or feature_space(features, config)
     reduced = space.reduce(features)
-    examples = None
-    if painted is not None:
-        examples = PaintedExamples(painted, tile_examples(painted, reduced, config))
+    examples = painted_examples(paint, reduced, config) if paint is not None else None
     return Computed(basis, place, space, reduced, examples)
 
 
@@ -169,9 +220,11 @@ def answer(question: Question, config: LiveConfig) -> Answer:
     """Learn what was painted, and say what is seen."""
     head, examples = question.basis.head, dict(question.kept)
     if question.learns or head is None:
-        for place, (painted, features) in question.changed.items():
-            examples[place] = PaintedExamples(painted, tile_examples(painted, features, config))
-        together = Examples.together([each.examples for each in examples.values()])
-        head = fit_head(together, len(question.classes), config, head)
+        for place, (paint, features) in question.changed.items():
+            examples[place] = painted_examples(paint, features, config)
+        learnt = [each.learnt for each in examples.values() if each.learnt is not None]
+        head = fit_head(Examples.together(learnt), len(question.classes), config, head)
     classes = {place: most_probable(head.scores(seen)) for place, seen in question.shown.items()}
-    return Answer(question, examples, head, classes)
+    held_out = [each.held_out for each in examples.values() if each.held_out is not None]
+    rivals = measure_head(head, held_out, question.classes)
+    return Answer(question, examples, head, classes, rivals)

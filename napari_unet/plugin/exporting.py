@@ -71,7 +71,7 @@ class Exporter(QObject):
         session = self._session
         if session.image is None or session.model is None or self.busy:
             return
-        shown = session.live or session.model
+        shown = session.shown or session.model
         if kind != MODEL and class_number > len(shown.classes):
             raise ValueError(
                 f"The network does not know the class "

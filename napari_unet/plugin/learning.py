@@ -5,22 +5,27 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from napari.utils.notifications import show_info
 from qtpy.QtCore import QObject, Signal
 
-from napari_unet.core.annotations import Annotations
 from napari_unet.core.config import TrainingConfig
+from napari_unet.core.held_out import Strokes
 from napari_unet.core.image import ImageArray
+from napari_unet.core.learning import LearningStep, Version, learn
 from napari_unet.core.model import UNetModel
-from napari_unet.core.training import TrainingStep, nothing_to_learn, train
+from napari_unet.core.training import nothing_to_learn
 from napari_unet.io.files import FileWriteError
 from napari_unet.io.models import save_model
 from napari_unet.plugin.jobs import Job, Work
-from napari_unet.plugin.session import Session, learnt_models_folder
+from napari_unet.plugin.session import KeptVersion, Session, learnt_models_folder
 
 IDLE, RUNNING, PAUSED, STOPPING = "idle", "running", "paused", "stopping"
+
+MOST_VERSIONS = 20
+"""More than these are not listed; the oldest but the first one go."""
 
 CLOSING_SECONDS = 3.0
 """How long closing waits for the step that is being computed."""
@@ -31,6 +36,8 @@ class Trainer(QObject):
 
     stepped = Signal(object)
     """A `TrainingStep`; not every one where they come quickly."""
+    measured = Signal(object)
+    """A `LearningStep` whose weights were looked at, better or not."""
     state_changed = Signal(str)
     failed = Signal(str)
     """The training ended with this message, and nothing new was learnt since the last weights."""
@@ -39,8 +46,9 @@ class Trainer(QObject):
         super().__init__(parent)
         self._session = session
         self._job: Job | None = None
+        self._used: UNetModel | None = None
         self.state = IDLE
-        session.events.annotations.connect(self._on_annotations)
+        session.events.strokes.connect(self._on_strokes)
         session.events.image_layer.connect(self.stop)
         session.events.image.connect(self.stop)
 
@@ -49,31 +57,32 @@ class Trainer(QObject):
         session = self._session
         if self._job is not None or session.image is None or session.model is None:
             return False
-        reason = nothing_to_learn(session.annotations)
+        reason = nothing_to_learn(session.strokes.learnt)
         if reason:
             show_info(reason)
             return False
         self._config = config
         self._autosave = _autosave_path(session.image)
-        model, image, annotations = session.model, session.image, session.annotations
+        self._begin_versions()
+        model, image, strokes = session.model, session.image, session.strokes
         statistics, device = session.statistics, session.device
 
         def work(should_stop: Callable[[], bool]) -> Work:
-            training = train(
+            learning = learn(
                 model,
                 image,
-                annotations,
+                strokes,
                 config,
                 statistics=statistics,
                 device=device,
                 should_stop=should_stop,
             )
-            return kept_safe(training, self._autosave)
+            return kept_safe(learning, self._autosave)
 
         self._job = Job(
             "Learn from corrections",
             work,
-            important=lambda step: step.model is not None,
+            important=lambda step: step.best is not None,
             parent=self,
         )
         self._job.yielded.connect(self._on_step)
@@ -113,26 +122,77 @@ class Trainer(QObject):
             self._job = None
         self.state = IDLE
 
-    def _on_annotations(self, annotations: Annotations) -> None:
+    def _on_strokes(self, strokes: Strokes) -> None:
         if self._job is not None and not self._job.stopping:
-            self._job.send(annotations)
+            self._job.send(strokes)
 
-    def _on_step(self, step: TrainingStep) -> None:
+    def _on_step(self, learning: LearningStep) -> None:
+        step = learning.training
         if self._job is not None:
             fraction = step.step / step.steps if step.steps else 0.0
             if self._config.minutes:
                 fraction = max(fraction, step.seconds / (60 * self._config.minutes))
             if fraction:
                 self._job.show_progress(fraction)
-        if step.model is not None:
-            self._use(step.model)
+        if learning.best is not None:
+            for version in (learning.before, learning.best):
+                assert version is not None
+                self._keep(version)
+            if learning.is_new:
+                self._session.version = self._number(learning.best)
+                self._use(learning.best.model)
+            self.measured.emit(learning)
         self.stepped.emit(step)
 
     def _on_returned(self, model: UNetModel) -> None:
-        self._use(model)
+        if model is not self._used:
+            self._use(model)
+
+    # --- versions ------------------------------------------------------------------------
+
+    def _begin_versions(self) -> None:
+        """See that what learning begins with is among the versions."""
+        session = self._session
+        model = session.model
+        assert model is not None
+        self._highest = max((each.number for each in session.versions), default=-1)
+        if session.version is None:
+            self._highest += 1
+            session.version = self._highest
+            first = KeptVersion(session.version, model.name, model.steps, None, 0, model)
+            session.versions = (*session.versions, first)
+        self._first = session.version
+
+    def _number(self, version: Version) -> int:
+        """The number in the list of a version of this training."""
+        return self._highest + version.number if version.number else self._first
+
+    def _keep(self, version: Version) -> None:
+        """Enter a version into the list, in the place of an earlier one with its number."""
+        number, model = self._number(version), version.model
+        kept = {each.number: each for each in self._session.versions}
+        earlier = kept.get(number)
+        if version.number == 0 and earlier is not None:
+            kept[number] = replace(earlier, iou=version.iou, pieces=version.pieces)
+        else:
+            path = version_path(self._autosave, version)
+            on_disk = path.exists()
+            kept[number] = KeptVersion(
+                number,
+                model.name,
+                model.steps,
+                version.iou,
+                version.pieces,
+                None if on_disk else model,
+                path if on_disk else None,
+            )
+        while len(kept) > MOST_VERSIONS:
+            del kept[sorted(kept)[1]]  # neither the first one nor the newest
+        self._session.versions = tuple(kept[each] for each in sorted(kept))
 
     def _use(self, model: UNetModel) -> None:
         """Let the session predict with these weights, under the names classes have by now."""
+        self._used = model
         classes = self._session.classes
         self._session.model = model.with_classes((*classes, *model.classes[len(classes) :]))
 
@@ -147,21 +207,23 @@ class Trainer(QObject):
         self.state_changed.emit(state)
 
 
-def kept_safe(training: Work, path: Path) -> Work:
-    """Pass a training on, and write every model that it hands out to a file.
+def kept_safe(learning: Work, path: Path) -> Work:
+    """Pass a training on, and write all weights that turn out to be the best so far.
 
-    A crash or a window closed in the middle then costs at most what was learnt since the last
-    weights were handed out. A disk that is full does not end the training.
+    The newest of them go to `path`, and each version to a file of its own. A crash or a window
+    closed in the middle then costs at most what was learnt since the last weights were handed
+    out. A disk that is full does not end the training.
     """
     news, told = None, False
     while True:
         try:
-            step = training.send(news)
+            step = learning.send(news)
         except StopIteration as end:
             _save(path, end.value)
             return end.value
-        if step.model is not None:
-            problem = _save(path, step.model)
+        if step.is_new:
+            problem = _save(path, step.best.model)
+            _save(version_path(path, step.best), step.best.model)
             if problem and not told:
                 told = True
                 warnings.warn(
@@ -170,6 +232,11 @@ def kept_safe(training: Work, path: Path) -> Work:
                     stacklevel=1,
                 )
         news = yield step
+
+
+def version_path(path: Path, version: Version) -> Path:
+    """Return where a version of a training is written whose newest weights go to a path."""
+    return path.with_suffix("") / f"version-{version.number}.safetensors"
 
 
 def _save(path: Path, model: UNetModel) -> str:

@@ -7,18 +7,27 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from napari.layers import Labels
 from napari.viewer import Viewer
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_unet.core.config import LiveConfig
 from napari_unet.core.devices import choose_device
+from napari_unet.core.held_out import Strokes
 from napari_unet.core.image import SectionIndex
 from napari_unet.core.live import LiveHead, LiveModel
 from napari_unet.core.model import UNetModel
 from napari_unet.core.tiling import Tile, plan_tiles
-from napari_unet.plugin.answering import Answer, Basis, Computed, Place, Question, answer, compute
+from napari_unet.plugin.answering import (
+    Answer,
+    Basis,
+    Computed,
+    Paint,
+    Place,
+    Question,
+    answer,
+    compute,
+)
 from napari_unet.plugin.jobs import step_back, tell_of
 from napari_unet.plugin.layers import camera_of, section_in_view
 from napari_unet.plugin.learning import RUNNING, STOPPING
@@ -71,9 +80,10 @@ class Live(QObject):
         self._now: Basis | None = None
         self._next: Basis | None = None
         self._corrections: Labels | None = None
-        self._painted: dict[SectionIndex, tuple[npt.NDArray[np.uint8], list[Tile]]] = {}
+        self._parted: Strokes | None = None
+        self._painted: dict[SectionIndex, tuple[Paint, list[Tile]]] = {}
         self._awake = self._computing = self._asking = False
-        self._drawn: tuple[LiveHead | None, frozenset[Place]] = None, frozenset()
+        self._drawn: tuple[LiveHead | None, frozenset[Place], bool] = None, frozenset(), False
         self._threads = {
             answer: ThreadPoolExecutor(1, "live head"),
             compute: ThreadPoolExecutor(1, "features", initializer=step_back),
@@ -88,7 +98,8 @@ class Live(QObject):
         self._rest.timeout.connect(self._go_on)
         viewer.dims.events.point.connect(self._wake)
         camera_of(viewer).events.connect(self._wake)
-        session.events.annotations.connect(self._wake)
+        session.events.strokes.connect(self._wake)
+        session.events.viewed.connect(self._wake)
         session.events.classes.connect(self._wake)
         session.events.mask.connect(self._wake)
         session.events.corrections.connect(self._watch)
@@ -149,7 +160,7 @@ class Live(QObject):
 
     def _forget(self, _: object = None) -> None:
         self._now = self._next = None
-        self._painted.clear()
+        self._forget_places()
         self._session.live = None
         self._wake()
 
@@ -160,8 +171,12 @@ class Live(QObject):
                 self._next = self._basis(model)
         else:
             self._now = self._next = None
-        self._painted.clear()  # tiles depend on the network
+        self._forget_places()  # tiles depend on the network
         self._wake()
+
+    def _forget_places(self) -> None:
+        self._parted = None
+        self._painted = {}
 
     def _basis(self, model: UNetModel) -> Basis:
         return Basis(model, choose_device(self._session.device))
@@ -177,7 +192,7 @@ class Live(QObject):
             return False
         if self._viewer.dims.ndisplay != 2 or not self._is_upright():
             return False
-        return bool(session.annotations.sections) or corrections.mode in PAINTING
+        return bool(session.strokes.learnt.sections) or corrections.mode in PAINTING
 
     def _is_upright(self) -> bool:
         """Whether sections lie in the plane of the view."""
@@ -214,17 +229,25 @@ class Live(QObject):
 
         return sorted(in_view, key=from_the_middle)[:MOST_TILES]
 
-    def _painted_places(self) -> dict[Place, npt.NDArray[np.uint8]]:
-        """The painted section of every tile that holds paint."""
-        plan, sections = self._plan(), self._session.annotations.sections
-        for index, painted in sections.items():
-            if index not in self._painted or self._painted[index][0] is not painted:
-                tiles = [tile for tile in plan if painted[tile.slices].any()]
-                self._painted[index] = painted, tiles
+    def _painted_places(self) -> dict[Place, Paint]:
+        """The paint of every tile that holds some."""
+        strokes = self._session.strokes
+        if self._parted is not strokes:
+            self._parted = strokes
+            plan, known = self._plan(), self._painted
+            self._painted = {}
+            for index in {**strokes.learnt.sections, **strokes.held_out.sections}:
+                paint = Paint(
+                    strokes.learnt.sections.get(index), strokes.held_out.sections.get(index)
+                )
+                if index in known and known[index][0] == paint:
+                    self._painted[index] = known[index]
+                else:
+                    self._painted[index] = paint, [tile for tile in plan if paint.is_in(tile)]
         return {
-            (index, tile): painted
-            for index, painted in sections.items()
-            for tile in self._painted[index][1]
+            (index, tile): paint
+            for index, (paint, tiles) in self._painted.items()
+            for tile in tiles
         }
 
     # --- features ------------------------------------------------------------------------
@@ -233,10 +256,10 @@ class Live(QObject):
         self._awake = False
         session = self._session
         if not self._ready():
-            if not session.annotations.sections:
+            if not session.strokes.learnt.sections:
                 session.live = None
             return
-        if not session.annotations.sections:
+        if not session.strokes.learnt.sections:
             session.live = None
             if self._now is not None:
                 self._now.examples, self._now.head = {}, None
@@ -274,9 +297,9 @@ class Live(QObject):
             for place in in_view:
                 if place not in basis.features:
                     return basis, place
-            for place, section in painted.items():
+            for place, paint in painted.items():
                 known = basis.examples.get(place)
-                stale = known is None or not _same_paint(known.painted, section, place[1])
+                stale = known is None or not known.paint.is_like(paint, place[1])
                 if stale and place not in basis.features:
                     return basis, place
         if now is None or self._learns or not index or now.features.is_full:
@@ -318,21 +341,23 @@ class Live(QObject):
             if features is not None:
                 shown[index, tile] = features
         changed, kept = {}, {}
-        painted = self._painted_places()
-        for place, section in painted.items():
+        for place, paint in self._painted_places().items():
             known, features = basis.examples.get(place), basis.features.get(place)
-            if known is not None and _same_paint(known.painted, section, place[1]):
+            if known is not None and known.paint.is_like(paint, place[1]):
                 kept[place] = known
             elif features is not None:
-                changed[place] = section, features
+                changed[place] = paint, features
             elif known is not None:
                 kept[place] = known  # until the features are there again
-        if not (changed or kept):
+        if all(each.learnt is None for each in kept.values()) and not any(
+            paint.teaches(tile) for (_, tile), (paint, _) in changed.items()
+        ):
             return
         head = basis.head
         learns = bool(changed) or head is None or set(basis.examples) != set(kept)
         learns |= head is not None and len(head.bias) != len(session.classes)
-        if not learns and self._drawn == (head, frozenset(shown)) and basis is self._now:
+        is_shown = session.live is not None and session.shown is session.live
+        if not learns and self._drawn == (head, frozenset(shown), is_shown) and basis is self._now:
             return
         self._asking = True
         question = Question(basis, session.classes, changed, kept, shown, learns)
@@ -363,11 +388,16 @@ class Live(QObject):
             self._wake()
             return
         basis.examples, basis.head = done.examples, done.head
+        session.rivals = done.rivals
         if session.live is None or session.live.head is not done.head:
             session.live = LiveModel(basis.model, done.question.classes, basis.space, done.head)
+        is_shown = session.shown is session.live
+        self._drawn = done.head, frozenset(done.classes), is_shown
+        if not is_shown:  # the network does better, or an earlier version is looked at
+            self._wake()
+            return
         for (index, tile), classes in done.classes.items():
             mask.data[(*index, *tile.slices)] = classes
-        self._drawn = done.head, frozenset(done.classes)
         index = section_in_view(self._viewer, layer)
         if {place for place in done.classes if place[0] == index}:
             mask.refresh(extent=False)
@@ -407,7 +437,3 @@ class Live(QObject):
         self.enabled = False
         self.failed.emit(tell_of(problem, what))
         return None
-
-
-def _same_paint(known: npt.NDArray[np.uint8], now: npt.NDArray[np.uint8], tile: Tile) -> bool:
-    return known is now or bool(np.array_equal(known[tile.slices], now[tile.slices]))

@@ -12,6 +12,7 @@ from napari.viewer import Viewer
 from qtpy.QtCore import QObject, QTimer
 
 from napari_unet.core.annotations import Annotations, annotations_from_array, extended
+from napari_unet.core.held_out import Strokes, all_learnt, parted
 from napari_unet.core.image import SectionIndex
 from napari_unet.plugin.jobs import Job, call
 from napari_unet.plugin.layers import section_in_view
@@ -60,7 +61,8 @@ class StrokeWatcher(QObject):
         self._layer = layer
         self._touched.clear()
         self._held_paint.clear()
-        self._session.annotations = Annotations(self._session.classes)
+        nothing = Annotations(self._session.classes)
+        self._session.paint(nothing, all_learnt(nothing))
         if layer is not None:
             for event in (layer.events.paint, layer.events.set_data):
                 event.connect(self._on_change)
@@ -83,27 +85,33 @@ class StrokeWatcher(QObject):
         layer = self._layer
         if layer is None:
             return
-        job = Job(
-            "Look at the corrections",
-            call(partial(annotations_from_array, layer.data, self._session.classes)),
-            parent=self,
-        )
-        job.returned.connect(partial(self._on_scanned, layer))
+        session = self._session
+        before, part = session.strokes, parted if session.holds_out else all_learnt
+
+        def look_at_all() -> tuple[Annotations, Strokes]:
+            found = annotations_from_array(layer.data, session.classes)
+            return found, part(found, before)
+
+        job = Job("Look at the corrections", call(look_at_all), parent=self)
+        job.returned.connect(partial(self._on_scanned, layer, before))
         job.start()
 
-    def _on_scanned(self, layer: Labels, found: Annotations) -> None:
+    def _on_scanned(
+        self, layer: Labels, before: Strokes, result: tuple[Annotations, Strokes]
+    ) -> None:
         if layer is not self._layer:
             return
-        session = self._session
+        session, (found, strokes) = self._session, result
         if len(found.classes) > len(session.classes):
             session.classes = found.classes
-        session.annotations = found.with_sections({}, session.classes)
+        same = session.strokes is before and session.classes == found.classes
+        session.paint(found.with_sections({}, session.classes), strokes if same else None)
         self.look()  # for what was painted meanwhile
 
     def _rename(self) -> None:
         known = self._session.annotations
         if known.classes != self._session.classes:
-            self._session.annotations = known.with_sections({}, self._session.classes)
+            self._session.paint(known.with_sections({}, self._session.classes))
 
     def look(self) -> None:
         """Compare with the last snapshot, and take a new one if something changed."""
@@ -129,7 +137,7 @@ class StrokeWatcher(QObject):
             session.classes = extended(session.classes, highest)
             known = session.annotations
         if changed:
-            session.annotations = known.with_sections(changed, session.classes)
+            session.paint(known.with_sections(changed, session.classes))
 
 
 def _same(

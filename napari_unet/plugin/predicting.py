@@ -60,6 +60,8 @@ class Predictor(QObject):
         session.events.mask.connect(self._on_mask)
         session.events.model.connect(self._throttle_start)
         session.events.live.connect(self._throttle_start)
+        session.events.rivals.connect(self._throttle_start)
+        session.events.viewed.connect(self._throttle_start)
         session.events.statistics.connect(self._throttle_start)
         session.events.prediction.connect(self._throttle_start)
 
@@ -158,7 +160,7 @@ class Predictor(QObject):
 
     def _keep_up(self) -> None:
         # While strokes are answered, the live head draws what is in view.
-        if self.keeps_up and self._session.live is None:
+        if self.keeps_up and not isinstance(self._session.shown, LiveModel):
             self._want_view()
 
     def _index(self) -> SectionIndex | None:
@@ -192,7 +194,7 @@ class Predictor(QObject):
     def _view_config(self) -> PredictionConfig:
         """How the section in view is predicted now: with one look where it must be quick."""
         wished = self._session.prediction
-        quick = self._session.live is not None or (self._learns and self.keeps_up)
+        quick = isinstance(self._session.shown, LiveModel) or (self._learns and self.keeps_up)
         return wished.replace(test_time_augmentation="none") if quick else wished
 
     def _worth(self, way: tuple[UNetModel | LiveModel | None, PredictionConfig] | None) -> int:

@@ -12,9 +12,58 @@ from psygnal import SignalGroupDescriptor
 
 from napari_unet.core.annotations import Annotations, ClassTable, class_table
 from napari_unet.core.config import PredictionConfig
+from napari_unet.core.held_out import Strokes, all_learnt, parted
 from napari_unet.core.image import GreyStatistics, ImageArray
 from napari_unet.core.live import LiveModel
+from napari_unet.core.measuring import Rivals
 from napari_unet.core.model import UNetModel
+from napari_unet.io.models import load_model
+
+NOTHING = Annotations(class_table(["background", "foreground"]))
+
+
+@dataclass(frozen=True, eq=False)
+class KeptVersion:
+    """Weights that one can go back to.
+
+    Parameters
+    ----------
+    number
+        0 is what the first training began with.
+    name
+        Of the model.
+    steps
+        How long it had learnt by then.
+    iou
+        Mean IoU over the classes that were held out then; None while there were too few.
+    pieces
+        How many pieces of paint were held out then.
+    model
+        The weights, where they are not on disk.
+    path
+        Where they are on disk.
+    """
+
+    number: int
+    name: str
+    steps: int
+    iou: float | None
+    pieces: int
+    model: UNetModel | None = None
+    path: Path | None = None
+
+    def load(self) -> UNetModel:
+        """Return the model.
+
+        Raises
+        ------
+        FileReadError
+            If its file is gone or damaged.
+        """
+        if self.model is not None:
+            return self.model
+        assert self.path is not None
+        return load_model(self.path)
 
 
 @dataclass(eq=False)
@@ -36,6 +85,18 @@ class Session:
         Names and colours; class number 1 is the background.
     annotations
         Snapshot of what is painted in the corrections layer.
+    strokes
+        The same, parted into what is learnt from and what is only measured.
+    holds_out
+        Whether some of what is painted from now on is only measured.
+    rivals
+        How the live head, and its network alone, do on what is held out.
+    versions
+        The weights that were in use for this image, and how they did on what was held out.
+    version
+        Number of the one that the model is; None where it is not among them.
+    viewed
+        An earlier model that somebody looks at, instead of what is in use.
     mask, corrections
         The layers of this image, once they are there.
     device
@@ -50,7 +111,13 @@ class Session:
     model: UNetModel | None = None
     live: LiveModel | None = None
     classes: ClassTable = field(default_factory=lambda: class_table(["background", "foreground"]))
-    annotations: Annotations = field(default_factory=lambda: Annotations(class_table(["a", "b"])))
+    annotations: Annotations = NOTHING
+    strokes: Strokes = field(default_factory=lambda: all_learnt(NOTHING))
+    holds_out: bool = True
+    rivals: Rivals | None = None
+    versions: tuple[KeptVersion, ...] = ()
+    version: int | None = None
+    viewed: UNetModel | None = None
     mask: Labels | None = None
     corrections: Labels | None = None
     device: str = "auto"
@@ -65,6 +132,10 @@ class Session:
                 "model",
                 "live",
                 "annotations",
+                "strokes",
+                "rivals",
+                "versions",
+                "viewed",
                 "mask",
                 "corrections",
             ),
@@ -74,8 +145,33 @@ class Session:
 
     @property
     def shown(self) -> UNetModel | LiveModel | None:
-        """What masks are predicted with."""
-        return self.live or self.model
+        """What masks are predicted with: what somebody looks at, else the better of two.
+
+        The live head answers strokes, unless strokes that are held out tell that its network does
+        better without it.
+        """
+        if self.viewed is not None:
+            return self.viewed
+        if self.live is None or (self.rivals is not None and self.rivals.network_is_better):
+            return self.model
+        return self.live
+
+    def paint(self, annotations: Annotations, strokes: Strokes | None = None) -> None:
+        """Take over what is painted now.
+
+        Parameters
+        ----------
+        annotations
+            All of it.
+        strokes
+            How it is parted, if that is known already.
+        """
+        if strokes is None:
+            part = parted if self.holds_out else all_learnt
+            strokes = part(annotations, self.strokes)
+        self.annotations = annotations
+        self.viewed = None
+        self.strokes = strokes
 
     def adopt_model(self, model: UNetModel, *, keep_names: bool = False) -> None:
         """Use another model; its classes are taken over as far as nothing was painted.
@@ -109,7 +205,7 @@ class Session:
         if not self.annotations.sections and not keep_names:
             classes = list(model.classes)
         self.classes = tuple(classes)
-        self.live = None
+        self.live = self.viewed = self.version = None
         self.model = model.with_classes(self.classes)
 
 

@@ -105,7 +105,7 @@ def test_measuring_does_not_change_what_is_learnt() -> None:
         train(untrained, image, strokes.learnt, config, device="cpu"),
         lambda step: losses.append(step.loss),
     )
-    assert [step.training.loss for step in shown] == losses
+    assert [step.training.loss for step in shown[:-1]] == losses
 
 
 def test_weights_are_judged_by_strokes_held_out_meanwhile(able) -> None:
