@@ -93,9 +93,19 @@ class Rivals:
     head: Scores
 
     @property
+    def network_iou(self) -> float | None:
+        """Mean IoU of the network alone; None while there are too few strokes."""
+        return mean_iou(self.network)
+
+    @property
+    def head_iou(self) -> float | None:
+        """Mean IoU of the head; None while there are too few strokes."""
+        return mean_iou(self.head)
+
+    @property
     def network_is_better(self) -> bool:
-        """Whether strokes tell that the head does harm; not while there are too few of them."""
-        network, head = mean_iou(self.network), mean_iou(self.head)
+        """Whether strokes tell that the head does harm."""
+        network, head = self.network_iou, self.head_iou
         return network is not None and head is not None and network > head
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -29,6 +27,8 @@ from qtpy.QtWidgets import (
 )
 
 from napari_unet.core.annotations import extended
+from napari_unet.core.held_out import RULE
+from napari_unet.plugin.forms import blocked
 from napari_unet.plugin.live import Live
 from napari_unet.plugin.opening import LayerKeeper
 from napari_unet.plugin.session import Session
@@ -77,6 +77,18 @@ class CorrectGroup(QGroupBox):
             "the mask in view anew. The network itself learns when you start it below"
         )
         self.answer.setChecked(live.enabled)
+        self.hold_out = QCheckBox("Hold out every fifth piece of paint")
+        self.hold_out.setToolTip(
+            f"{RULE} So one can see whether learning helps, and nothing gets worse unnoticed"
+        )
+        self.hold_out.setChecked(session.holds_out)
+        self.held_out = QLabel()
+        self.held_out.setWordWrap(True)
+        self.held_out.setToolTip(
+            "IoU is measured on the paint that is held out, as a mean over its classes; what does "
+            "better there is shown"
+        )
+        self.held_out.hide()
         self.hint = QLabel("Choose a class, then paint where the mask is wrong.")
         self.hint.setWordWrap(True)
         layout = QVBoxLayout(self)
@@ -87,6 +99,8 @@ class CorrectGroup(QGroupBox):
         buttons.addWidget(self.erase)
         layout.addLayout(buttons)
         layout.addWidget(self.answer)
+        layout.addWidget(self.hold_out)
+        layout.addWidget(self.held_out)
 
         self.answer.toggled.connect(partial(setattr, live, "enabled"))
         live.failed.connect(lambda _: self.answer.setChecked(False))
@@ -95,6 +109,10 @@ class CorrectGroup(QGroupBox):
         self.table.itemDoubleClicked.connect(self._on_double_clicked)
         self.add.clicked.connect(self.add_class)
         self.erase.clicked.connect(self._on_erase)
+        self.hold_out.toggled.connect(self._on_hold_out)
+        session.events.strokes.connect(self._show_held_out)
+        session.events.rivals.connect(self._show_held_out)
+        session.events.live.connect(self._show_held_out)
         session.events.classes.connect(self._fill)
         session.events.annotations.connect(self._show_counts)
         session.events.corrections.connect(self._watch)
@@ -228,13 +246,27 @@ class CorrectGroup(QGroupBox):
             count = int(counts[row]) if row < len(counts) else 0
             self.table.item(row, PAINTED).setText(f"{count:,} px" if count else "–")
 
+    def _on_hold_out(self, on: bool) -> None:
+        self._session.holds_out = on
+        self._session.paint(self._session.annotations)
+
+    def _show_held_out(self, _: Any = None) -> None:
+        session = self._session
+        pieces = session.strokes.held_out_pieces
+        self.held_out.setVisible(bool(pieces))
+        if not pieces:
+            return
+        text = f"{pieces} piece{'s' if pieces > 1 else ''} of paint held out."
+        rivals = session.rivals
+        if session.live is not None and rivals is not None and rivals.head_iou is not None:
+            shown = "network" if rivals.network_is_better else "live head"
+            text += (
+                f" IoU there: live head {rivals.head_iou:.2f}, network alone "
+                f"{rivals.network_iou:.2f}; the {shown} is shown."
+            )
+        else:
+            text += " Two classes are needed to measure."
+        self.held_out.setText(text)
+
     def _enable(self, _: Any = None) -> None:
         self.setEnabled(self._session.image is not None)
-
-
-@contextmanager
-def blocked(widget: QWidget) -> Iterator[None]:
-    """Keep a widget quiet for a while."""
-    before = widget.blockSignals(True)
-    yield
-    widget.blockSignals(before)

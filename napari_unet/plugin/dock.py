@@ -23,6 +23,8 @@ from napari_unet.plugin.painting import StrokeWatcher
 from napari_unet.plugin.predict_group import PredictGroup
 from napari_unet.plugin.predicting import Predictor
 from napari_unet.plugin.session import Session
+from napari_unet.plugin.versions import VersionViewer
+from napari_unet.plugin.versions_group import VersionsGroup
 
 WIDTH = 330
 
@@ -46,16 +48,19 @@ class UNetDock(QScrollArea):
         self.watcher = StrokeWatcher(viewer, self.session, self)
         self.live = Live(viewer, self.session, self)
         self.trainer = Trainer(self.session, self)
+        self.versions = VersionViewer(viewer, self.session, self)
         self.exporter = Exporter(self.session, self.keeper, self.predictor, self)
         self.image_group = ImageGroup(viewer, self.session, self.keeper)
         self.predict_group = PredictGroup(self.session, self.keeper, self.predictor)
         self.correct_group = CorrectGroup(viewer, self.session, self.keeper, self.live)
         self.learn_group = LearnGroup(self.session, self.trainer)
+        self.versions_group = VersionsGroup(self.session, self.versions)
         self.export_group = ExportGroup(self.session, self.exporter)
 
         self.trainer.state_changed.connect(self.image_group.follow_training)
         self.trainer.state_changed.connect(self.predictor.follow_training)
         self.trainer.state_changed.connect(self.live.follow_training)
+        self.trainer.state_changed.connect(self.versions_group.follow_training)
         self.live.section_answered.connect(self.predictor.take_over)
 
         column = QWidget()
@@ -66,6 +71,7 @@ class UNetDock(QScrollArea):
             self.predict_group,
             self.correct_group,
             self.learn_group,
+            self.versions_group,
             self.export_group,
         ):
             layout.addWidget(group)
@@ -87,6 +93,7 @@ class UNetDock(QScrollArea):
             self.watcher,
             self.live,
             self.trainer,
+            self.versions,
             self.image_group,
         )
         QApplication.instance().aboutToQuit.connect(self.trainer.close)

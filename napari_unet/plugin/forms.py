@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any, TypeVar
 
@@ -140,3 +141,11 @@ def configured(form: Container, base: Configuration) -> Configuration:
         If a value is not allowed.
     """
     return base.replace(**{widget.name: widget.value for widget in form})
+
+
+@contextmanager
+def blocked(widget: QWidget) -> Iterator[None]:
+    """Keep a widget quiet for a while."""
+    before = widget.blockSignals(True)
+    yield
+    widget.blockSignals(before)

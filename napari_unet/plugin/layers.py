@@ -18,8 +18,9 @@ from napari_unet.core.units import PIXEL, nanometres, standard_unit
 
 MASK = "mask"
 CORRECTIONS = "corrections"
+CHANGES = "changes"
 OWNER = "napari-unet image"
-"""Key in a layer's metadata: the image a mask or corrections belong to."""
+"""Key in a layer's metadata: the image a mask, corrections or changes belong to."""
 
 
 def itself(viewer: Viewer) -> Viewer:
@@ -195,7 +196,7 @@ def class_colours(classes: ClassTable, *, background: bool) -> DirectLabelColorm
 
 
 def find_layer(viewer: Viewer, kind: str, image_layer: Image) -> Labels | None:
-    """Return the mask or the corrections of an image.
+    """Return the mask, the corrections or the changes of an image.
 
     Corrections of that shape which belong to no image yet, such as those that were opened from
     a file, count as this image's.
@@ -217,7 +218,7 @@ def find_layer(viewer: Viewer, kind: str, image_layer: Image) -> Labels | None:
 
 
 def new_layer(viewer: Viewer, kind: str, image_layer: Image, classes: ClassTable) -> Labels:
-    """Add an empty mask or corrections layer over an image and return it."""
+    """Add an empty layer of a kind over an image and return it."""
     # Zeros take no memory until they are written to, section by section.
     data: npt.NDArray[np.uint8] = np.zeros(spatial_shape(image_layer), np.uint8)
     selected = set(viewer.layers.selection)
@@ -225,7 +226,7 @@ def new_layer(viewer: Viewer, kind: str, image_layer: Image, classes: ClassTable
         data,
         name=kind,
         metadata={OWNER: (kind, image_layer.unique_id)},
-        colormap=class_colours(classes, background=kind == CORRECTIONS),
+        colormap=class_colours(classes, background=kind != MASK),
         opacity=0.45 if kind == MASK else 0.8,
         **like(image_layer),
     )

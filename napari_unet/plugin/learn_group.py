@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from napari.utils.notifications import show_error
 from qtpy.QtWidgets import (
@@ -16,6 +17,8 @@ from qtpy.QtWidgets import (
 from superqt import QCollapsible
 
 from napari_unet.core.config import TrainingConfig
+from napari_unet.core.learning import LearningStep
+from napari_unet.core.metrics import mean_iou
 from napari_unet.core.training import TrainingStep
 from napari_unet.plugin.forms import aligned, config_form, configured
 from napari_unet.plugin.learning import IDLE, PAUSED, RUNNING, STOPPING, Trainer
@@ -79,6 +82,7 @@ class LearnGroup(QGroupBox):
         self.pause.clicked.connect(self._on_pause)
         self.stop.clicked.connect(trainer.stop)
         trainer.stepped.connect(self._show_step)
+        trainer.measured.connect(self._show_measured)
         trainer.state_changed.connect(self._show_state)
         trainer.failed.connect(self._show_failure)
         session.events.image.connect(self._enable)
@@ -129,6 +133,12 @@ class LearnGroup(QGroupBox):
             return f"{_clock(min(left))} left"
         return f"{_clock(step.seconds)}, until you stop it"
 
+    def _show_measured(self, step: LearningStep) -> None:
+        if step.scores is not None:
+            iou = mean_iou(step.scores)
+            if iou is not None:
+                self.curve.add_iou(step.training.step, iou)
+
     def _show_failure(self, message: str) -> None:
         self._failure = f"Stopped: {message}"
 
@@ -140,8 +150,7 @@ class LearnGroup(QGroupBox):
             self.status.setText(self._failure)
         elif state == IDLE and self.curve.count:
             history = self._session.model.history if self._session.model else ()
-            steps = history[-1]["steps"] if history else 0
-            self.status.setText(f"Learnt for {steps} steps; the mask is the new network's.")
+            self.status.setText(_outcome(history[-1]) if history else "")
         self._enable()
 
     def _enable(self) -> None:
@@ -150,6 +159,16 @@ class LearnGroup(QGroupBox):
         self.start.setEnabled(ready and state == IDLE)
         self.pause.setEnabled(state in (RUNNING, PAUSED))
         self.stop.setEnabled(state in (RUNNING, PAUSED))
+
+
+def _outcome(record: dict[str, Any]) -> str:
+    """What came of a training, in words."""
+    said, kept = f"Learnt for {record['steps']} steps; ", record.get("kept_step")
+    if kept is None:
+        return f"{said}the new network is in use."
+    if kept:
+        return f"{said}what it was after {kept} did best on the held-out paint, and is in use."
+    return f"{said}nothing did better on the held-out paint, so the network stays as it was."
 
 
 def _clock(seconds: float) -> str:

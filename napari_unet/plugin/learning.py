@@ -159,7 +159,9 @@ class Trainer(QObject):
         if session.version is None:
             self._highest += 1
             session.version = self._highest
-            first = KeptVersion(session.version, model.name, model.steps, None, 0, model)
+            first = KeptVersion(
+                session.version, model.name, model.steps, None, 0, model, begins=True
+            )
             session.versions = (*session.versions, first)
         self._first = session.version
 
@@ -193,8 +195,7 @@ class Trainer(QObject):
     def _use(self, model: UNetModel) -> None:
         """Let the session predict with these weights, under the names classes have by now."""
         self._used = model
-        classes = self._session.classes
-        self._session.model = model.with_classes((*classes, *model.classes[len(classes) :]))
+        self._session.model = self._session.named(model)
 
     def _on_finished(self) -> None:
         self._job = None

@@ -42,6 +42,8 @@ class KeptVersion:
         The weights, where they are not on disk.
     path
         Where they are on disk.
+    begins
+        Whether a training began with them, rather than brought them.
     """
 
     number: int
@@ -51,6 +53,7 @@ class KeptVersion:
     pieces: int
     model: UNetModel | None = None
     path: Path | None = None
+    begins: bool = False
 
     def load(self) -> UNetModel:
         """Return the model.
@@ -145,16 +148,22 @@ class Session:
 
     @property
     def shown(self) -> UNetModel | LiveModel | None:
-        """What masks are predicted with: what somebody looks at, else the better of two.
+        """What masks are predicted with: what somebody looks at, else what is in use."""
+        return self.viewed or self.in_use
 
-        The live head answers strokes, unless strokes that are held out tell that its network does
-        better without it.
+    @property
+    def in_use(self) -> UNetModel | LiveModel | None:
+        """The live head, which answers strokes; the network where it does better without it.
+
+        That is told by strokes which are held out.
         """
-        if self.viewed is not None:
-            return self.viewed
         if self.live is None or (self.rivals is not None and self.rivals.network_is_better):
             return self.model
         return self.live
+
+    def named(self, model: UNetModel) -> UNetModel:
+        """Return a model under the names that classes have by now."""
+        return model.with_classes((*self.classes, *model.classes[len(self.classes) :]))
 
     def paint(self, annotations: Annotations, strokes: Strokes | None = None) -> None:
         """Take over what is painted now.

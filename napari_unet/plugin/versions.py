@@ -1,0 +1,178 @@
+"""Looks at earlier versions of the model, compares them with what is in use, and goes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+from napari.layers import Labels
+from napari.viewer import Viewer
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from napari_unet.core.image import SectionIndex
+from napari_unet.core.model import UNetModel
+from napari_unet.core.prediction import predict
+from napari_unet.plugin.jobs import Job, Work, call
+from napari_unet.plugin.layers import CHANGES, find_layer, new_layer, section_in_view
+from napari_unet.plugin.session import Session
+
+
+class VersionViewer(QObject):
+    """Shows versions of the model.
+
+    What somebody looks at is shown instead of what is in use, until the next stroke. The layer
+    *changes* then holds what is in use where the two differ, in the section in view.
+    """
+
+    changed = Signal()
+    """Another version is looked at, or none any more."""
+
+    def __init__(self, viewer: Viewer, session: Session, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self._session = session
+        self._loading: Job | None = None
+        self._comparing: Job | None = None
+        self._compares = False
+        self.number: int | None = None
+        """The version that is looked at; None while it is the one in use."""
+        self._soon = QTimer(self)
+        self._soon.setSingleShot(True)
+        self._soon.setInterval(100)
+        self._soon.timeout.connect(self._compare)
+        viewer.dims.events.point.connect(self._compare_soon)
+        session.events.viewed.connect(self._on_viewed)
+        session.events.model.connect(self._compare_soon)
+        session.events.live.connect(self._compare_soon)
+        session.events.image.connect(self._on_image)
+
+    def let_go(self) -> None:
+        """Stop following the viewer."""
+        self._viewer.dims.events.point.disconnect(self._compare_soon)
+
+    def view(self, number: int) -> None:
+        """Show the masks of a version, until somebody paints."""
+        if number == self._session.version:
+            self._session.viewed = None
+        else:
+            self._load(number, partial(self._show, number))
+
+    def use(self, number: int) -> None:
+        """Make a version the model again from which learning goes on."""
+        self._load(number, partial(self._adopt, number))
+
+    @property
+    def compares(self) -> bool:
+        """Whether the layer *changes* shows where the version differs from what is in use."""
+        return self._compares
+
+    @compares.setter
+    def compares(self, on: bool) -> None:
+        self._compares = on
+        self._compare_soon()
+
+    # --- models --------------------------------------------------------------------------
+
+    def _load(self, number: int, then: Callable[[UNetModel], None]) -> None:
+        version = next(each for each in self._session.versions if each.number == number)
+        job = Job(f"Load version {number}", call(version.load), parent=self)
+        self._loading = job  # only the latest wish counts
+
+        def loaded(model: UNetModel) -> None:
+            if job is self._loading:
+                then(self._session.named(model))
+
+        job.returned.connect(loaded)
+        job.failed.connect(lambda _: self.changed.emit())
+        job.start()
+
+    def _show(self, number: int, model: UNetModel) -> None:
+        self.number = number
+        self._session.viewed = model
+        self.changed.emit()
+
+    def _adopt(self, number: int, model: UNetModel) -> None:
+        self._session.viewed = None
+        self._session.version = number
+        self._session.model = model
+        self.changed.emit()
+
+    def _on_viewed(self, model: UNetModel | None) -> None:
+        if model is None:
+            self._loading = None
+            self.number = None
+            self.changed.emit()
+        self._compare_soon()
+
+    def _on_image(self) -> None:
+        session = self._session
+        if session.image is None:
+            session.viewed, session.versions, session.version = None, (), None
+
+    # --- what differs --------------------------------------------------------------------
+
+    def _compare_soon(self) -> None:
+        self._soon.start()
+
+    def _compare(self) -> None:
+        session, layer = self._session, self._session.image_layer
+        if layer is None or session.image is None:
+            return
+        if not self._compares or session.viewed is None:
+            changes = find_layer(self._viewer, CHANGES, layer)
+            if changes is not None:
+                self._viewer.layers.remove(changes)
+            return
+        if self._comparing is not None:
+            self._comparing.stop()
+        index = section_in_view(self._viewer, layer)
+        models, image = (session.viewed, session.in_use), session.image
+        statistics, device = session.statistics, session.device
+
+        def work(should_stop: Callable[[], bool]) -> Work:
+            masks = []
+            for model in models:
+                assert model is not None
+                mask = np.zeros(image.shape[-2:], np.uint8)
+                tiles = predict(
+                    model,
+                    image,
+                    sections=[index],
+                    statistics=statistics,
+                    device=device,
+                    should_stop=should_stop,
+                )
+                for done in tiles:
+                    mask[done.tile.slices] = done.classes
+                    yield done
+                masks.append(mask)
+            earlier, now = masks
+            return np.where(earlier == now, 0, now).astype(np.uint8)
+
+        job = Job("Compare versions", work, parent=self)
+        self._comparing = job
+        job.returned.connect(partial(self._show_changes, job, index))
+        job.start()
+
+    def _show_changes(
+        self, job: Job, index: SectionIndex, differing: npt.NDArray[np.uint8]
+    ) -> None:
+        session = self._session
+        if job is not self._comparing or job.stopping or not self._compares:
+            return
+        if session.viewed is None or session.image_layer is None:
+            return
+        changes = self._layer()
+        changes.data[index] = differing
+        changes.refresh(extent=False)
+
+    def _layer(self) -> Labels:
+        session = self._session
+        assert session.image_layer is not None
+        layer = find_layer(self._viewer, CHANGES, session.image_layer)
+        if layer is None:
+            layer = new_layer(self._viewer, CHANGES, session.image_layer, session.classes)
+            layer.editable = False
+        return layer

@@ -1,0 +1,289 @@
+"""Strokes that are held out are seen in the window, and so are the versions they judge."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from napari.layers import Image, Labels
+from napari.viewer import Viewer
+from scipy import ndimage
+
+from demo.mouse import paint_stroke, wait_until
+from napari_unet.core.prediction import finish, gather, predict
+from napari_unet.io.models import save_model
+from napari_unet.plugin.dock import UNetDock
+from napari_unet.plugin.layers import show_section
+from napari_unet.plugin.session import KeptVersion, learnt_models_folder
+from tests.plugin.conftest import await_view, messages
+from tests.plugin.test_learning import await_idle, start
+
+ROWS = (20.0, 40.0, 60.0)
+COLUMNS = {1: 20.0, 2: 80.0}
+"""Where the strokes of a class begin."""
+
+
+def stroke(number: int, row: float) -> list[tuple[float, float]]:
+    return [(row, COLUMNS[number] + 2 * n) for n in range(10)]
+
+
+@pytest.fixture
+def painted(viewer: Viewer, dock: UNetDock, image_layer: Image) -> Labels:
+    """Corrections with three strokes of background and three of membrane."""
+    layer = viewer.layers["corrections"]
+    for number in COLUMNS:
+        dock.correct_group.choose(number)
+        layer.brush_size = 5
+        for row in ROWS:
+            paint_stroke(viewer, layer, stroke(number, row))
+    wait_until(lambda: dock.session.strokes.held_out_pieces == 2, 20, "two pieces held out")
+    wait_until(lambda: not dock.live.busy, 60, "the live head to come to rest")
+    options = dock.learn_group.options
+    options["patch_size"].value = 64
+    options["batch_size"].value = 1
+    return layer
+
+
+@pytest.fixture
+def learnt(viewer: Viewer, dock: UNetDock, painted: Labels, tmp_path: Path) -> Labels:
+    """The same, with two versions: the bundled model, and one on disk that is in use."""
+    first = dock.session.model
+    network = copy.deepcopy(first.network)
+    with torch.no_grad():
+        network.classifier.bias += torch.tensor([0.0, 2.0, 0.0])
+    second = replace(first, network=network, steps=first.steps + 5)
+    path = tmp_path / "version-1.safetensors"
+    save_model(path, second)
+    dock.session.versions = (
+        KeptVersion(0, first.name, first.steps, 0.5, 2, first, begins=True),
+        KeptVersion(1, first.name, second.steps, 0.6, 2, path=path),
+    )
+    dock.session.version = 1
+    dock.session.model = second
+    wait_until(lambda: not dock.live.busy, 60, "the live head to come to rest")
+    return painted
+
+
+@pytest.fixture
+def misled(viewer: Viewer, dock: UNetDock, image_layer: Image, stack) -> Labels:
+    """Corrections that are all wrong, but for those that are held out."""
+    truth = stack[1][int(viewer.dims.current_step[0])]
+    corrections = viewer.layers["corrections"]
+    chance = np.random.default_rng(0)
+    for number in (1, 2):
+        for piece in range(3):
+            there = number if piece == 2 else 3 - number
+            inside = ndimage.binary_erosion(truth == there, iterations=2 if there == 1 else 1)
+            middle = np.argwhere(inside[24:-24, 24:-24]) + 24  # on the canvas
+            row, column = chance.permutation(middle)[0]
+            dock.correct_group.choose(number)
+            corrections.brush_size = 3
+            paint_stroke(viewer, corrections, [(row, column), (row, column + 1)])
+    wait_until(lambda: dock.session.strokes.held_out_pieces == 2, 20, "two pieces held out")
+    wait_until(lambda: not dock.live.busy, 60, "the live head to come to rest")
+    dock.learn_group.options["patch_size"].value = 64
+    return corrections
+
+
+def mask_of(viewer: Viewer, dock: UNetDock, model) -> np.ndarray:
+    z = int(viewer.dims.current_step[0])
+    image = dock.session.image
+    found = predict(model, image, sections=[(z,)])
+    return finish(gather(found, image, len(model.classes))).data[z]
+
+
+def in_view(viewer: Viewer, name: str = "mask") -> np.ndarray:
+    return np.asarray(viewer.layers[name].data[int(viewer.dims.current_step[0])])
+
+
+def view(dock: UNetDock, row: int) -> None:
+    """Click a row of the table."""
+    dock.versions_group.table.selectRow(row)
+    number = dock.session.versions[row].number
+    expected = None if number == dock.session.version else number
+    wait_until(lambda: dock.versions.number == expected, 20, "the version to be loaded")
+
+
+def test_the_third_stroke_of_each_class_is_only_measured(
+    viewer: Viewer, dock: UNetDock, painted: Labels
+) -> None:
+    z = (int(viewer.dims.current_step[0]),)
+    held_out = dock.session.strokes.held_out.sections[z]
+    learnt = dock.session.strokes.learnt.sections[z]
+    for number in COLUMNS:
+        for row in ROWS:
+            place = int(row), int(COLUMNS[number]) + 8
+            expected = (0, number) if row == ROWS[-1] else (number, 0)
+            assert (learnt[place], held_out[place]) == expected
+    text = dock.correct_group.held_out.text()
+    assert dock.correct_group.held_out.isVisible()
+    assert text.startswith("2 pieces of paint held out. IoU there: live head ")
+    assert dock.session.rivals.head.keys() == {"background", "membrane"}
+
+
+def test_the_live_head_does_not_learn_what_is_held_out(
+    viewer: Viewer, dock: UNetDock, painted: Labels
+) -> None:
+    head = dock.session.live.head
+    rivals = dock.session.rivals
+    dock.correct_group.erase.click()
+    paint_stroke(viewer, painted, stroke(2, ROWS[-1]))
+    wait_until(lambda: dock.session.strokes.held_out_pieces < 2, 20, "the eraser")
+    wait_until(lambda: dock.session.rivals is not rivals, 20, "the answer")
+    wait_until(lambda: not dock.live.busy, 60, "the live head to come to rest")
+    np.testing.assert_allclose(
+        dock.session.live.head.weights.numpy(), head.weights.numpy(), atol=0.02
+    )
+
+
+def test_all_paint_is_learnt_from_where_nothing_is_to_be_held_out(
+    viewer: Viewer, dock: UNetDock, painted: Labels
+) -> None:
+    dock.correct_group.hold_out.click()
+    assert not dock.session.strokes.held_out.sections
+    assert dock.correct_group.held_out.isHidden()
+    learnt = dock.session.strokes.learnt
+    np.testing.assert_array_equal(learnt.counts(), dock.session.annotations.counts())
+
+
+def test_the_network_is_shown_where_it_does_better_without_the_head(
+    viewer: Viewer, dock: UNetDock, misled: Labels
+) -> None:
+    rivals = dock.session.rivals
+    assert rivals.network_iou > rivals.head_iou
+    assert dock.session.shown is dock.session.model
+    assert "the network is shown" in dock.correct_group.held_out.text()
+    await_view(viewer, dock)
+    np.testing.assert_array_equal(in_view(viewer), mask_of(viewer, dock, dock.session.model))
+    dock.correct_group.hold_out.click()  # then nothing speaks for the network
+    wait_until(lambda: dock.session.shown is dock.session.live, 20, "the head to be shown")
+    wait_until(lambda: not dock.live.busy, 60, "the live head to come to rest")
+    assert (in_view(viewer) == mask_of(viewer, dock, dock.session.live)).mean() > 0.999
+
+
+def test_versions_list_what_learning_began_with_and_what_it_brought(
+    viewer: Viewer, dock: UNetDock, painted: Labels
+) -> None:
+    dock.learn_group.options["memory"].value = 0
+    start(dock, steps=30)
+    await_idle(dock)
+    versions = dock.session.versions
+    assert [each.number for each in versions] == list(range(len(versions)))
+    assert dock.versions_group.isVisible()
+    table = dock.versions_group.table
+    assert table.rowCount() == len(versions) > 1
+    assert table.item(0, 0).text().startswith("0: em-lite")
+    assert table.item(0, 1).text() == f"{versions[0].iou:.3f}"
+    in_use = next(each for each in versions if each.number == dock.session.version)
+    assert in_use.iou == max(each.iou for each in versions)
+    assert dock.session.model.steps == in_use.steps
+    for each in versions[1:]:
+        assert each.path.is_relative_to(learnt_models_folder())
+        assert each.load().steps == each.steps
+    assert dock.learn_group.curve.ious
+
+
+def test_a_version_is_seen_until_somebody_paints(
+    viewer: Viewer, dock: UNetDock, learnt: Labels
+) -> None:
+    now = dock.session.in_use
+    first = dock.session.versions[0].load()
+    view(dock, 0)
+    await_view(viewer, dock)
+    np.testing.assert_array_equal(in_view(viewer), mask_of(viewer, dock, first))
+    assert "version 0" in dock.versions_group.status.text()
+    assert dock.session.in_use is now
+    dock.correct_group.choose(2)
+    paint_stroke(viewer, learnt, stroke(2, 100.0))
+    wait_until(lambda: dock.session.viewed is None, 20, "the stroke to be seen")
+    wait_until(lambda: not dock.live.busy, 60, "the live head to come to rest")
+    assert dock.versions.number is None
+    assert dock.versions_group.status.isHidden()
+    assert (in_view(viewer) == mask_of(viewer, dock, dock.session.live)).mean() > 0.999
+
+
+def test_a_version_in_another_section_is_seen_there(
+    viewer: Viewer, dock: UNetDock, image_layer: Image, learnt: Labels
+) -> None:
+    view(dock, 0)
+    show_section(viewer, image_layer, (0,))
+    await_view(viewer, dock)
+    expected = mask_of(viewer, dock, dock.session.versions[0].load())
+    np.testing.assert_array_equal(in_view(viewer), expected)
+
+
+def test_changes_are_where_the_version_differs_from_what_is_in_use(
+    viewer: Viewer, dock: UNetDock, image_layer: Image, learnt: Labels
+) -> None:
+    view(dock, 0)
+    dock.versions_group.compare.click()
+    wait_until(lambda: "changes" in viewer.layers, 20, "the layer")
+    wait_until(lambda: in_view(viewer, "changes").any(), 20, "the changes")
+    before = mask_of(viewer, dock, dock.session.versions[0].load())
+    now = mask_of(viewer, dock, dock.session.in_use)
+    assert (in_view(viewer, "changes") == np.where(before == now, 0, now)).mean() > 0.999
+    np.testing.assert_array_equal(viewer.layers["changes"].scale, image_layer.scale)
+    dock.versions_group.compare.click()
+    wait_until(lambda: "changes" not in viewer.layers, 20, "the layer to go")
+
+
+def test_one_can_go_back_to_a_version_and_learn_on_from_there(
+    viewer: Viewer, dock: UNetDock, learnt: Labels
+) -> None:
+    first = dock.session.versions[0].load()
+    count = len(dock.session.versions)
+    view(dock, 0)
+    dock.versions_group.use.click()
+    wait_until(lambda: dock.session.version == 0, 20, "the version to be in use")
+    assert dock.session.viewed is None
+    assert dock.session.model.network is first.network
+    start(dock, steps=3)
+    await_idle(dock)
+    numbers = [each.number for each in dock.session.versions]
+    assert numbers[:count] == list(range(count))  # nothing is gone
+    if dock.session.version:
+        assert dock.session.version >= count
+
+
+def test_a_version_whose_file_is_gone_is_told(
+    viewer: Viewer, dock: UNetDock, learnt: Labels, tmp_path: Path
+) -> None:
+    view(dock, 0)
+    dock.versions_group.use.click()
+    wait_until(lambda: dock.session.version == 0, 20, "the version to be in use")
+    model = dock.session.model
+    dock.session.versions[1].path.unlink()
+    dock.versions_group.table.selectRow(1)
+    wait_until(lambda: any("version-1" in m for m in messages()), 20, "the message")
+    wait_until(lambda: dock.versions_group.table.currentRow() == 0, 20, "the choice to go back")
+    assert dock.session.model is model
+    assert dock.session.viewed is None
+
+
+def test_versions_of_one_image_are_not_those_of_another(
+    viewer: Viewer, dock: UNetDock, learnt: Labels, stack
+) -> None:
+    other = viewer.add_image(stack[0][:2].copy(), name="other")
+    dock.image_group.image.value = other
+    await_view(viewer, dock)
+    assert dock.session.versions == ()
+    assert dock.versions_group.isHidden()
+
+
+def test_strokes_that_are_all_wrong_do_not_make_the_model_worse(
+    viewer: Viewer, dock: UNetDock, misled: Labels
+) -> None:
+    dock.learn_group.options["memory"].value = 0
+    dock.learn_group.options["learning_rate"].value = 0.01
+    start(dock, steps=20)
+    await_idle(dock)
+    versions = {each.number: each for each in dock.session.versions}
+    assert versions[0].iou > 0.3
+    assert versions[dock.session.version].iou >= versions[0].iou
+    assert len(dock.learn_group.curve.ious) > 0
+    assert min(dock.learn_group.curve.ious) < versions[0].iou  # they did harm
+    assert "held-out paint" in dock.learn_group.status.text()
