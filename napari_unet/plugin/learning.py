@@ -12,6 +12,7 @@ from napari.utils.notifications import show_info
 from qtpy.QtCore import QObject, Signal
 
 from napari_unet.core.config import TrainingConfig
+from napari_unet.core.growing import grown_from_head
 from napari_unet.core.held_out import Strokes
 from napari_unet.core.image import ImageArray
 from napari_unet.core.learning import LearningStep, Version, learn
@@ -65,6 +66,8 @@ class Trainer(QObject):
         self._autosave = _autosave_path(session.image)
         self._begin_versions()
         model, image, strokes = session.model, session.image, session.strokes
+        if session.live is not None:
+            model = grown_from_head(model, session.live)
         statistics, device = session.statistics, session.device
 
         def work(should_stop: Callable[[], bool]) -> Work:
