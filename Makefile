@@ -10,7 +10,7 @@ QT ?= pyqt5
 VENV ?= .venv$(if $(filter pyqt5,$(QT)),,-$(QT))
 BIN = $(VENV)/bin
 DATA ?=
-TESTS ?= tests
+TESTS ?=
 PIP_INSTALL = -m pip install --disable-pip-version-check -q -c constraints.txt
 XVFB = $(if $(DISPLAY)$(WAYLAND_DISPLAY),,xvfb-run -a -s "-screen 0 1600x1100x24")
 CPU_TORCH = --index-url https://download.pytorch.org/whl/cpu --retries 2 --timeout 15
@@ -44,8 +44,14 @@ else
 	$(BIN)/napari-unet open $(if $(DATA),"$(DATA)",--sample synthetic)
 endif
 
+# Windows want a display of their own, so those tests run one after the other.
 test: system $(BIN)/.ready
+ifdef TESTS
 	$(XVFB) $(BIN)/python -m pytest $(TESTS)
+else
+	$(XVFB) $(BIN)/python -m pytest -n auto tests --ignore tests/plugin
+	$(XVFB) $(BIN)/python -m pytest tests/plugin
+endif
 
 check: $(BIN)/.ready
 	$(BIN)/ruff check .

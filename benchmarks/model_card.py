@@ -53,6 +53,14 @@ def training_text(model: UNetModel) -> str:
         ["Again", f"`python -m benchmarks.train_bundled {model.name}`, then "
          f"`python -m benchmarks.model_card {model.name}`"],
     ]  # fmt: skip
+    began = record.get("began_with")
+    if began:
+        facts.insert(
+            3,
+            ["Began as", f"`{began['model']}` after {began['steps']} steps, widened from "
+             f"{began['width']} to {network.width} channels without changing what it predicts "
+             "(Net2Net, Chen et al. 2016)"],
+        )  # fmt: skip
     data = [
         [
             each["image"],

@@ -2,9 +2,10 @@
 
 Usage: python -m benchmarks.train_bundled NAME [FOLDER]
 
-NAME is em or em-lite. FOLDER (default ``work/``) takes the training data, made from
-``NAPARI_UNET_DATA`` (default ``../shared/data``), the checkpoint and the weights. Started
-again, it goes on from the checkpoint. em begins with em-lite, from FOLDER if it was trained there.
+NAME is em, em-lite or foundation, the name of a recipe in ``napari_unet/models``. FOLDER (default
+``work/``) takes the training data, made from ``NAPARI_UNET_DATA`` (default ``../shared/data``),
+checkpoints and weights. What the recipe begins with is trained first, unless FOLDER holds it.
+Started again, it goes on from the checkpoint.
 """
 
 from __future__ import annotations
@@ -94,16 +95,24 @@ def prepare(folder: Path) -> None:
 
 def train_bundled(name: str, folder: Path) -> int:
     """Train a bundled network and return the exit status of the command."""
-    prepare(folder / "data")
     recipe = RECIPES / f"{name}.toml"
+    weights = folder / f"{name}.safetensors"
     begins_with = read_recipe(recipe).model
-    newer = folder / f"{begins_with}.safetensors"
-    return main(
+    options: list[str] = []
+    if begins_with:
+        options = ["--model", str(folder / f"{begins_with}.safetensors")]
+        if not Path(options[1]).exists():
+            status = train_bundled(begins_with, folder)
+            if status:
+                return status
+    prepare(folder / "data")
+    status = main(
         ["train", "--config", str(recipe), "--data", str(folder / "data"),
-         "-o", str(folder / f"{name}.safetensors"), "--half",
-         "--checkpoint", str(folder / f"{name}.checkpoint"),
-         *(["--model", str(newer)] if begins_with and newer.exists() else [])]
+         "-o", str(weights), "--half", "--checkpoint", str(folder / f"{name}.checkpoint"), *options]
     )  # fmt: skip
+    if status:
+        weights.unlink(missing_ok=True)  # unfinished; the checkpoint goes on
+    return status
 
 
 if __name__ == "__main__":
