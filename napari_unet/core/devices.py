@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 
 import torch
+from threadpoolctl import ThreadpoolController
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -39,6 +42,23 @@ def prefers_bfloat16(device: torch.device) -> bool:
         has = torch.cpu.get_capabilities()
         return bool(has.get("avx512_bf16") or has.get("amx_bf16") or has.get("bf16"))
     return False
+
+
+@contextmanager
+def in_one_thread() -> Iterator[None]:
+    """Compute without the threads that libraries keep beside the one that calls.
+
+    For small matrices: where other threads want the processor, waiting for one another at the end
+    of every little piece takes many times longer than the work itself.
+    """
+    torch.get_num_threads()  # PyTorch sets up a thread when first asked, and would undo this later
+    with _thread_pools().limit(limits=1):
+        yield
+
+
+@cache
+def _thread_pools() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 def computing(device: torch.device, precision: str = "auto") -> AbstractContextManager[object]:

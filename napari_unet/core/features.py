@@ -107,21 +107,23 @@ class FeatureTile:
 def _read_points(planes: Tensor, positions: Tensor) -> Tensor:
     """Return float32 (points, C) of planes (C, H, W) at positions (2, points) from their centre.
 
-    Only the pixels around the points are touched, of planes that may be large.
+    Only the pixels around the points are touched, of planes that may be large. That is quickest
+    where the channels of a pixel lie side by side.
     """
-    flat = planes.flatten(1)
+    flat = planes.movedim(0, -1).flatten(0, 1)
     corners, shares = [], []
     for axis, side in enumerate(planes.shape[-2:]):
         place = (positions[axis] + (side - 1) / 2).clamp(0, side - 1)
         low = place.floor()
         corners.append((low.long(), (low.long() + 1).clamp(max=side - 1)))
         shares.append((1 - (place - low), place - low))
-    found = torch.zeros(len(planes), positions.shape[1])
+    found = torch.zeros(positions.shape[1], len(planes))
     for row, row_share in zip(corners[0], shares[0], strict=True):
         for column, column_share in zip(corners[1], shares[1], strict=True):
-            near = flat[:, row * planes.shape[-1] + column].float()
-            found += near * (row_share * column_share)
-    return found.T
+            share = (row_share * column_share)[:, None]
+            if share.any():  # not so between pixels that all points lie on
+                found += flat[row * planes.shape[-1] + column].float() * share
+    return found
 
 
 def _read(planes: Tensor, positions: Tensor) -> Tensor:
@@ -246,11 +248,14 @@ class FeatureSpace:
     bases: tuple[Tensor, ...]
 
     def reduce(self, features: FeatureTile) -> FeatureTile:
-        """Return a tile with the few features of this space, float16."""
+        """Return a tile with the few features of this space, float16.
+
+        Those of a pixel lie side by side in memory, where examples are read from.
+        """
         levels = []
         for level, mean, basis in zip(features.levels, self.means, self.bases, strict=True):
-            reduced = basis.T @ (level.float().flatten(1) - mean[:, None])
-            levels.append(_half(reduced.view(-1, *level.shape[1:])))
+            reduced = (level.float().flatten(1) - mean[:, None]).T @ basis
+            levels.append(_half(reduced).view(*level.shape[1:], -1).movedim(-1, 0))
         return replace(features, levels=tuple(levels))
 
 

@@ -24,6 +24,9 @@ from napari_unet.core.model import UNetModel
 NEW_CLASS_SCORE = 3.0
 """By how much the score of a new class lies below that of all classes the network knows."""
 
+NO_BETTER = 1e-7
+"""A step that gains less than this is the last one: what is less is rounding, of float32."""
+
 
 @dataclass(frozen=True, eq=False)
 class Examples:
@@ -239,7 +242,6 @@ def fit_head(
     start = start.grown(classes)
     shape = (features.shape[1] + 1, classes)
 
-    # In numpy: the threads of PyTorch cost more than they save where there is so little to do.
     def loss(flat: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
         parameters = flat.reshape(shape).astype(np.float32)
         weights, bias = parameters[:-1], parameters[-1]
@@ -247,8 +249,9 @@ def fit_head(
         scores -= scores.max(axis=1, keepdims=True)
         powers = np.exp(scores)
         total = powers.sum(axis=1, keepdims=True)
-        value = importance @ (wanted * (np.log(total) - scores)).sum(axis=1)
-        value = value + (penalty * weights**2).sum() / 2
+        # Summed in float64: near the minimum, rounding would send the line search astray.
+        value = (wanted * (np.log(total) - scores)).sum(axis=1, dtype=np.float64) @ importance
+        value += (penalty * weights**2).sum(dtype=np.float64) / 2
         surplus = (powers / total - wanted) * importance[:, None]
         gradient = np.vstack([features.T @ surplus + penalty * weights, surplus.sum(axis=0)])
         return float(value), gradient.ravel().astype(np.float64)
@@ -258,7 +261,7 @@ def fit_head(
         np.vstack([start.weights.numpy(), start.bias.numpy()]).ravel().astype(np.float64),
         jac=True,
         method="L-BFGS-B",
-        options={"maxiter": config.iterations, "maxcor": 8},
+        options={"maxiter": config.iterations, "maxcor": 8, "ftol": NO_BETTER},
     )
     found = torch.from_numpy(result.x.reshape(shape).astype(np.float32))
     if not bool(torch.isfinite(found).all()):

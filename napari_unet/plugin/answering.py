@@ -16,7 +16,7 @@ import torch
 
 from napari_unet.core.annotations import ClassTable
 from napari_unet.core.config import LiveConfig
-from napari_unet.core.devices import is_out_of_memory
+from napari_unet.core.devices import in_one_thread, is_out_of_memory
 from napari_unet.core.features import FeatureSpace, FeatureTile, feature_space, tile_features
 from napari_unet.core.image import GreyStatistics, ImageArray, SectionIndex
 from napari_unet.core.live import Examples, LiveHead, fit_head, most_probable, tile_examples
@@ -216,6 +216,7 @@ def compute(
     return Computed(basis, place, space, reduced, examples)
 
 
+@in_one_thread()  # others draw, predict and learn meanwhile
 def answer(question: Question, config: LiveConfig) -> Answer:
     """Learn what was painted, and say what is seen."""
     head, examples = question.basis.head, dict(question.kept)
