@@ -9,7 +9,7 @@ from typing import Any
 from napari.layers import Labels
 from napari.utils.notifications import show_warning
 from napari.viewer import Viewer
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import (
     QAbstractItemView,
@@ -35,6 +35,11 @@ from napari_unet.plugin.session import Session
 
 COLOUR, NAME, PAINTED = range(3)
 BRUSH_SIZE = 8
+COUNT_MILLISECONDS = 200
+"""How long after a stroke the painted pixels are counted.
+
+Whatever changes in the dock, Qt draws the window anew. The mask that answers the stroke comes first.
+"""
 
 
 class CorrectGroup(QGroupBox):
@@ -114,7 +119,11 @@ class CorrectGroup(QGroupBox):
         session.events.rivals.connect(self._show_held_out)
         session.events.live.connect(self._show_held_out)
         session.events.classes.connect(self._fill)
-        session.events.annotations.connect(self._show_counts)
+        self._count = QTimer(self)
+        self._count.setSingleShot(True)
+        self._count.setInterval(COUNT_MILLISECONDS)
+        self._count.timeout.connect(self._show_counts)
+        session.events.annotations.connect(self._count_soon)
         session.events.corrections.connect(self._watch)
         session.events.image.connect(self._enable)
         self._fill()
@@ -239,6 +248,9 @@ class CorrectGroup(QGroupBox):
         self._show_counts()
         if 0 <= selected < len(classes):
             self.table.selectRow(selected)
+
+    def _count_soon(self, _: Any = None) -> None:
+        self._count.start()
 
     def _show_counts(self, _: Any = None) -> None:
         counts = self._session.annotations.counts()

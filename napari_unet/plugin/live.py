@@ -48,7 +48,7 @@ Their features must all fit into the memory, or they would push each other out f
 AHEAD = 2
 """Sections above and below the view whose features are computed before anybody looks."""
 
-GLANCE_MILLISECONDS = 3
+GLANCE_MILLISECONDS = 1
 """How often results of the threads are looked for, while some are expected."""
 
 PAINTING = ("paint", "polygon", "fill", "erase")
@@ -98,7 +98,7 @@ class Live(QObject):
         self._rest.timeout.connect(self._go_on)
         viewer.dims.events.point.connect(self._wake)
         camera_of(viewer).events.connect(self._wake)
-        session.events.strokes.connect(self._wake)
+        session.events.strokes.connect(self._on_stroke)
         session.events.viewed.connect(self._wake)
         session.events.classes.connect(self._wake)
         session.events.mask.connect(self._wake)
@@ -150,6 +150,11 @@ class Live(QObject):
     def _wake(self, _: object = None) -> None:
         self._awake = True
         self._rest.start()
+
+    def _on_stroke(self, _: object = None) -> None:
+        # Not with the next events, which may be there already and be slow, such as drawing.
+        self._rest.stop()
+        self._go_on()
 
     def _watch(self, layer: Labels | None) -> None:
         if self._corrections is not None:

@@ -18,9 +18,6 @@ from napari_unet.plugin.jobs import Job, call
 from napari_unet.plugin.layers import section_in_view
 from napari_unet.plugin.session import Session
 
-SETTLE_MILLISECONDS = 10
-"""Events that come together, as those of an undo do, are looked at once."""
-
 
 class StrokeWatcher(QObject):
     """Keeps the session's annotations equal to what the corrections layer shows.
@@ -41,7 +38,7 @@ class StrokeWatcher(QObject):
         self._reaches_far = False
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
-        self._timer.setInterval(SETTLE_MILLISECONDS)
+        self._timer.setInterval(0)  # events that come together, as those of an undo, count once
         self._timer.timeout.connect(self.look)
         session.events.corrections.connect(self._watch)
         session.events.classes.connect(self._rename)
@@ -52,8 +49,8 @@ class StrokeWatcher(QObject):
 
     def _unwatch(self) -> None:
         if self._layer is not None:
-            for event in (self._layer.events.paint, self._layer.events.set_data):
-                event.disconnect(self._on_change)
+            self._layer.events.paint.disconnect(self._on_stroke)
+            self._layer.events.set_data.disconnect(self._on_change)
             self._layer.events.data.disconnect(self._scan)
 
     def _watch(self, layer: Labels | None) -> None:
@@ -64,10 +61,15 @@ class StrokeWatcher(QObject):
         nothing = Annotations(self._session.classes)
         self._session.paint(nothing, all_learnt(nothing))
         if layer is not None:
-            for event in (layer.events.paint, layer.events.set_data):
-                event.connect(self._on_change)
+            layer.events.paint.connect(self._on_stroke)
+            layer.events.set_data.connect(self._on_change)
             layer.events.data.connect(self._scan)
             self._scan()
+
+    def _on_stroke(self) -> None:
+        """Look at a stroke when it has ended, before napari draws it: that takes longer."""
+        self._on_change()
+        self.look()
 
     def _on_change(self) -> None:
         """Note that something changed; reads nothing, so that painting stays quick."""

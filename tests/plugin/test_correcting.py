@@ -52,7 +52,8 @@ def test_stroke_on_the_canvas_is_counted_in_the_table(
     viewer: Viewer, dock: UNetDock, corrections: Labels
 ) -> None:
     assert painted(dock, 2) == in_layer(viewer, 2)
-    assert dock.correct_group.table.item(1, PAINTED).text() == f"{painted(dock, 2):,} px"
+    shown = dock.correct_group.table.item(1, PAINTED)
+    wait_until(lambda: shown.text() == f"{painted(dock, 2):,} px", 10, "the stroke to be counted")
     assert list(dock.session.annotations.sections) == [(viewer.dims.current_step[0],)]
 
 
