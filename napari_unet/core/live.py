@@ -27,6 +27,9 @@ NEW_CLASS_SCORE = 3.0
 NO_BETTER = 1e-7
 """A step that gains less than this is the last one: what is less is rounding, of float32."""
 
+PIECE = 2**14
+"""Pixels whose features are brought to float32 at once."""
+
 
 @dataclass(frozen=True, eq=False)
 class Examples:
@@ -106,8 +109,7 @@ class LiveHead:
         for number, level in enumerate(features.levels):
             weights = self.weights[first : first + len(level)]
             first += len(level)
-            planes = (weights.T @ level.float().flatten(1)).view(classes, *level.shape[1:])
-            total += features.spread(planes, number)
+            total += features.spread(_weighed(level, weights), number)
         return total
 
     def point_scores(self, features: Tensor, own_scores: Tensor) -> Tensor:
@@ -152,6 +154,18 @@ class LiveModel:
     classes: ClassTable
     space: FeatureSpace
     head: LiveHead
+
+
+def _weighed(level: Tensor, weights: Tensor) -> Tensor:
+    """Return the sums (classes, h, w) of the maps of a level, weighed for each class."""
+    pixels = level.flatten(1)
+    found = weights.new_empty(weights.shape[1], pixels.shape[1])
+    # Piece by piece: as float32, the maps of a large tile are new memory of 100 MB, the first
+    # touch of which takes longer than the sums.
+    for first in range(0, pixels.shape[1], PIECE):
+        piece = slice(first, first + PIECE)
+        torch.mm(weights.T, pixels[:, piece].float(), out=found[:, piece])
+    return found.view(-1, *level.shape[1:])
 
 
 def most_probable(scores: Tensor) -> npt.NDArray[np.uint8]:
