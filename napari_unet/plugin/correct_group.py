@@ -36,7 +36,7 @@ from napari_unet.plugin.session import Session
 COLOUR, NAME, PAINTED = range(3)
 BRUSH_SIZE = 8
 COUNT_MILLISECONDS = 200
-"""How long after a stroke the painted pixels are counted.
+"""How long after a stroke the painted pixels are counted, and how well the mask does told.
 
 Whatever changes in the dock, Qt draws the window anew. The mask that answers the stroke comes first.
 """
@@ -115,15 +115,14 @@ class CorrectGroup(QGroupBox):
         self.add.clicked.connect(self.add_class)
         self.erase.clicked.connect(self._on_erase)
         self.hold_out.toggled.connect(self._on_hold_out)
-        session.events.strokes.connect(self._show_held_out)
-        session.events.rivals.connect(self._show_held_out)
-        session.events.live.connect(self._show_held_out)
         session.events.classes.connect(self._fill)
         self._count = QTimer(self)
         self._count.setSingleShot(True)
         self._count.setInterval(COUNT_MILLISECONDS)
         self._count.timeout.connect(self._show_counts)
-        session.events.annotations.connect(self._count_soon)
+        self._count.timeout.connect(self._show_held_out)
+        for event in (session.events.annotations, session.events.rivals, session.events.live):
+            event.connect(self._count_soon)
         session.events.corrections.connect(self._watch)
         session.events.image.connect(self._enable)
         self._fill()
@@ -261,8 +260,9 @@ class CorrectGroup(QGroupBox):
     def _on_hold_out(self, on: bool) -> None:
         self._session.holds_out = on
         self._session.paint(self._session.annotations)
+        self._show_held_out()
 
-    def _show_held_out(self, _: Any = None) -> None:
+    def _show_held_out(self) -> None:
         session = self._session
         pieces = session.strokes.held_out_pieces
         self.held_out.setVisible(bool(pieces))

@@ -119,6 +119,7 @@ def test_the_third_stroke_of_each_class_is_only_measured(
             place = int(row), int(COLUMNS[number]) + 8
             expected = (0, number) if row == ROWS[-1] else (number, 0)
             assert (learnt[place], held_out[place]) == expected
+    wait_until(lambda: "live head" in dock.correct_group.held_out.text(), 20, "the figures")
     text = dock.correct_group.held_out.text()
     assert dock.correct_group.held_out.isVisible()
     assert text.startswith("2 pieces of paint held out. IoU there: live head ")
@@ -156,7 +157,8 @@ def test_the_network_is_shown_where_it_does_better_without_the_head(
     rivals = dock.session.rivals
     assert rivals.network_iou > rivals.head_iou
     assert dock.session.shown is dock.session.model
-    assert "the network is shown" in dock.correct_group.held_out.text()
+    said = dock.correct_group.held_out
+    wait_until(lambda: "the network is shown" in said.text(), 20, "the figures")
     await_view(viewer, dock)
     np.testing.assert_array_equal(in_view(viewer), mask_of(viewer, dock, dock.session.model))
     dock.correct_group.hold_out.click()  # then nothing speaks for the network
