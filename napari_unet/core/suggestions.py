@@ -40,9 +40,9 @@ DONE_RADIUS = 20
 """A place is done where there is paint within so many pixels, or where somebody was led before."""
 
 SPREAD = 48
-"""Places lie at least so many pixels apart, across sections as well."""
+"""Places lie at least so many pixels apart, across sections as well: neighbours show the same."""
 
-BORDER = 16
+BORDER = 32
 """Near the border of what was looked at, a network sees too little and is unsure for that."""
 
 LOWEST_DOUBT = 0.02
@@ -181,8 +181,8 @@ def suggest(
             yield replace(best, done=number + share)
         if doubt is None:
             break
-        before = [(place.row, place.column) for place in seen if place.section == index]
-        candidates = places_in(index, doubt, painted.get(index), before)
+        candidates = places_in(index, doubt, painted.get(index))
+        candidates = far_from(seen, candidates, DONE_RADIUS, spacing)
         found += most_worth(candidates, spacing, PER_SECTION)
         best = Suggestions(tuple(most_worth(found, spacing)), number + 1.0, len(sections))
         yield best
@@ -287,7 +287,6 @@ def places_in(
     index: SectionIndex,
     doubt: Doubt,
     painted: npt.NDArray[np.uint8] | None = None,
-    seen: Iterable[tuple[int, int]] = (),
 ) -> list[Place]:
     """Return the places of a section where doubt, averaged over a stroke, is greatest around.
 
@@ -299,24 +298,17 @@ def places_in(
         Of the section or a part of it.
     painted
         Class numbers of the whole section, 0 = not painted.
-    seen
-        Rows and columns of places that were suggested before.
 
     Returns
     -------
     list of Place
-        The most doubtful first; none where something is done already.
+        The most doubtful first; none where something is painted already.
     """
     tile = doubt.tile
     mean = ndimage.gaussian_filter(doubt.uncertainty, STROKE_DEVIATION, mode="nearest")
-    done = np.zeros(mean.shape, bool)  # here, or near here
-    if painted is not None:
-        done |= painted[tile.slices] > 0
-    for row, column in seen:
-        if 0 <= row - tile.top < tile.height and 0 <= column - tile.left < tile.width:
-            done[row - tile.top, column - tile.left] = True
-    if done.any():
-        done = ndimage.distance_transform_edt(~done) <= DONE_RADIUS
+    done = np.zeros(mean.shape, bool)
+    if painted is not None and painted[tile.slices].any():
+        done = ndimage.distance_transform_edt(painted[tile.slices] == 0) <= DONE_RADIUS
     peaks = peak_local_max(
         mean,
         min_distance=SPREAD // 2,
@@ -356,8 +348,7 @@ def most_worth(
 ) -> list[Place]:
     """Return the most doubtful places, with the one to begin with first.
 
-    What lies next to a place that was taken, in its section or in those around it, is left out:
-    it shows the same thing. Each place that was taken from a section makes its others count less.
+    What lies next to a place that was taken, in its section or in those around it, is left out. Each place that was taken from a section makes its others count less.
 
     Parameters
     ----------
@@ -374,8 +365,20 @@ def most_worth(
         best = max(left, key=lambda each: each.doubt * AGAIN ** used[each.section])
         taken.append(best)
         used[best.section] += 1
-        left = [place for place in left if _distance(place, best, spacing) >= SPREAD]
+        left = far_from([best], left, SPREAD, spacing)
     return taken
+
+
+def far_from(
+    others: Iterable[Place], places: Iterable[Place], distance: float, spacing: Sequence[float]
+) -> list[Place]:
+    """Return the places that lie at least so many pixels from all others."""
+    others = list(others)
+    return [
+        place
+        for place in places
+        if all(_distance(place, other, spacing) >= distance for other in others)
+    ]
 
 
 def _distance(one: Place, other: Place, spacing: Sequence[float]) -> float:
