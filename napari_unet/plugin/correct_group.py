@@ -148,6 +148,7 @@ class CorrectGroup(QGroupBox):
 
     def _on_clicked(self, item: QTableWidgetItem) -> None:
         self.choose(item.row() + 1)
+        self.window().setFocus()  # else the keys of the brush, and N, would rename the class
 
     def _on_erase(self) -> None:
         layer = self._brush()

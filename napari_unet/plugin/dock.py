@@ -14,7 +14,7 @@ from napari_unet.plugin.correct_group import CorrectGroup
 from napari_unet.plugin.export_group import ExportGroup
 from napari_unet.plugin.exporting import Exporter
 from napari_unet.plugin.image_group import ImageGroup
-from napari_unet.plugin.layers import itself
+from napari_unet.plugin.layers import is_ours, itself
 from napari_unet.plugin.learn_group import LearnGroup
 from napari_unet.plugin.learning import Trainer
 from napari_unet.plugin.live import Live
@@ -25,6 +25,9 @@ from napari_unet.plugin.predicting import Predictor
 from napari_unet.plugin.session import Session
 from napari_unet.plugin.versions import VersionViewer
 from napari_unet.plugin.versions_group import VersionsGroup
+from napari_unet.plugin.suggest_group import SuggestGroup
+from napari_unet.plugin.suggesting import Suggester
+from napari_unet.plugin.uncertainty import UncertaintyView
 
 WIDTH = 330
 
@@ -47,12 +50,15 @@ class UNetDock(QScrollArea):
         self.predictor = Predictor(viewer, self.session, self)
         self.watcher = StrokeWatcher(viewer, self.session, self)
         self.live = Live(viewer, self.session, self)
+        self.suggester = Suggester(viewer, self.session, self)
+        self.uncertainty = UncertaintyView(viewer, self.session, self)
         self.trainer = Trainer(self.session, self)
         self.versions = VersionViewer(viewer, self.session, self)
         self.exporter = Exporter(self.session, self.keeper, self.predictor, self)
         self.image_group = ImageGroup(viewer, self.session, self.keeper)
         self.predict_group = PredictGroup(self.session, self.keeper, self.predictor)
         self.correct_group = CorrectGroup(viewer, self.session, self.keeper, self.live)
+        self.suggest_group = SuggestGroup(self.session, self.suggester, self.uncertainty)
         self.learn_group = LearnGroup(self.session, self.trainer)
         self.versions_group = VersionsGroup(self.session, self.versions)
         self.export_group = ExportGroup(self.session, self.exporter)
@@ -70,6 +76,7 @@ class UNetDock(QScrollArea):
             self.image_group,
             self.predict_group,
             self.correct_group,
+            self.suggest_group,
             self.learn_group,
             self.versions_group,
             self.export_group,
@@ -92,6 +99,8 @@ class UNetDock(QScrollArea):
             self.predictor,
             self.watcher,
             self.live,
+            self.suggester,
+            self.uncertainty,
             self.trainer,
             self.versions,
             self.image_group,
@@ -107,7 +116,7 @@ class UNetDock(QScrollArea):
     def use_selected_image(self) -> None:
         """Work on the image that is selected in the layer list, if one is."""
         layer = self._viewer.layers.selection.active
-        if isinstance(layer, Image):
+        if isinstance(layer, Image) and not is_ours(layer):
             self.image_group.image.value = layer
 
 

@@ -20,6 +20,7 @@ from napari_unet.core.units import nanometres
 from napari_unet.io.models import DEFAULT_MODEL, bundled_models, find_model
 from napari_unet.plugin.forms import LengthField, aligned, with_unit
 from napari_unet.plugin.jobs import Job, call
+from napari_unet.plugin.layers import is_ours
 from napari_unet.plugin.learning import IDLE
 from napari_unet.plugin.opening import LayerKeeper
 from napari_unet.plugin.session import Session, learnt_models_folder
@@ -124,7 +125,11 @@ class ImageGroup(QGroupBox):
     # --- image ---------------------------------------------------------------------------
 
     def _image_layers(self, _: object = None) -> list[Image]:
-        return [layer for layer in self._viewer.layers if isinstance(layer, Image)]
+        return [
+            layer
+            for layer in self._viewer.layers
+            if isinstance(layer, Image) and not is_ours(layer)
+        ]
 
     def _on_layers(self, event: Any = None) -> None:
         self._show_choice()

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from napari.layers import Image, Labels, Layer
 from napari.utils.colormaps import DirectLabelColormap
+from napari.utils.transforms import Affine
 from napari.viewer import Viewer
 
 from napari_unet.core.annotations import BACKGROUND, ClassTable
@@ -19,8 +20,10 @@ from napari_unet.core.units import PIXEL, nanometres, standard_unit
 MASK = "mask"
 CORRECTIONS = "corrections"
 CHANGES = "changes"
+UNCERTAINTY = "uncertainty"
+PLACE = "place to paint"
 OWNER = "napari-unet image"
-"""Key in a layer's metadata: the image a mask, corrections or changes belong to."""
+"""Key in a layer's metadata: what the layer is to an image, and to which."""
 
 
 def itself(viewer: Viewer) -> Viewer:
@@ -103,6 +106,24 @@ def show_section(viewer: Viewer, layer: Image, index: SectionIndex) -> None:
         viewer.dims.set_point(axis + offset, float(world[axis]))
 
 
+def show_place(
+    viewer: Viewer, layer: Image, index: SectionIndex, row: float, column: float, closest: float
+) -> None:
+    """Move the viewer to a section of a layer, with a pixel of it in the middle.
+
+    Parameters
+    ----------
+    closest
+        The view comes nearer if a pixel of the layer is smaller than this on the screen.
+    """
+    show_section(viewer, layer, index)
+    camera, shown = camera_of(viewer), list(viewer.dims.displayed)
+    place = np.array(viewer.dims.point, np.float64)
+    place[-layer.ndim :] = to_world(viewer, layer, (*index, row, column))
+    camera.center = (*camera.center[: -len(shown)], *place[shown])
+    camera.zoom = max(camera.zoom, closest / _pixel_width(viewer, layer))
+
+
 def to_data(viewer: Viewer, layer: Layer, point: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Return where a point of the viewer's world lies in the data of a layer."""
     point = np.asarray(point, np.float64)[-layer.ndim :]
@@ -156,6 +177,14 @@ def _nanometres_in(unit: str) -> float:
 def camera_of(viewer: Viewer) -> Any:
     """Return what looks at the layers."""
     return getattr(viewer, "scene", viewer).camera  # napari 0.9 moved it
+
+
+def middle_of_view(viewer: Viewer, layer: Layer) -> npt.NDArray[np.float64]:
+    """Return which position in the data of a layer lies in the middle of the canvas."""
+    shown = list(viewer.dims.displayed)
+    place = np.array(viewer.dims.point, np.float64)
+    place[shown] = camera_of(viewer).center[-len(shown) :]
+    return to_data(viewer, layer, place)
 
 
 @contextmanager
@@ -232,6 +261,32 @@ def new_layer(viewer: Viewer, kind: str, image_layer: Image, classes: ClassTable
     )
     viewer.layers.selection = selected  # adding selects; the user's choice stays
     return layer
+
+
+def add_quietly(viewer: Viewer, layer: Layer, under: Layer | None = None) -> None:
+    """Add a layer, on top or under another one; the user's choice of layers stays."""
+    selected = set(viewer.layers.selection)
+    below = under is not None and under in viewer.layers
+    place = viewer.layers.index(under) if below else len(viewer.layers)
+    viewer.layers.insert(place, layer)
+    viewer.layers.selection = selected
+
+
+def like_from(image_layer: Image, first: npt.ArrayLike) -> dict[str, Any]:
+    """Return the arguments with which a layer lies over an image, begun at one of its pixels."""
+    arguments = like(image_layer)
+    at_first = Affine(
+        scale=image_layer.scale,
+        translate=image_layer.translate,
+        rotate=image_layer.rotate,
+        shear=image_layer.shear,
+    )(np.asarray(first, np.float64))
+    return {**arguments, "translate": at_first}
+
+
+def is_ours(layer: Layer) -> bool:
+    """Tell whether a layer was made by the plugin to show something of an image."""
+    return OWNER in layer.metadata
 
 
 def lies_over(layer: Layer, image_layer: Image) -> bool:

@@ -63,7 +63,12 @@ def image_layer(viewer: Viewer, dock: UNetDock, stack: tuple[np.ndarray, np.ndar
 
 def busy(dock: UNetDock) -> bool:
     return (
-        dock.predictor.busy or dock.live.busy or dock.exporter.busy or dock.trainer.state != "idle"
+        dock.predictor.busy
+        or dock.live.busy
+        or dock.exporter.busy
+        or dock.suggester.searching
+        or dock.uncertainty.busy
+        or dock.trainer.state != "idle"
     )
 
 
