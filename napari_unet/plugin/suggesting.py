@@ -111,7 +111,6 @@ class Suggester(QObject):
         if not self.ready:
             return
         self._waiting.clear()
-        self._at = len(self._visited) - 1  # new places come after all that were visited
         self._goes_when_found = True
         if self._job is not None:
             self._job.stop()
@@ -248,6 +247,7 @@ class Suggester(QObject):
             self._waiting = far_from(meanwhile, found.places, SPREAD, spacing)
         if self._goes_when_found and self._waiting:
             self._goes_when_found = False
+            self._at = len(self._visited) - 1  # new places come after all that were visited
             self.next()
         self.changed.emit()
 
