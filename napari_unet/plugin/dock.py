@@ -23,11 +23,11 @@ from napari_unet.plugin.painting import StrokeWatcher
 from napari_unet.plugin.predict_group import PredictGroup
 from napari_unet.plugin.predicting import Predictor
 from napari_unet.plugin.session import Session
-from napari_unet.plugin.versions import VersionViewer
-from napari_unet.plugin.versions_group import VersionsGroup
 from napari_unet.plugin.suggest_group import SuggestGroup
 from napari_unet.plugin.suggesting import Suggester
 from napari_unet.plugin.uncertainty import UncertaintyView
+from napari_unet.plugin.versions import VersionViewer
+from napari_unet.plugin.versions_group import VersionsGroup
 
 WIDTH = 330
 

@@ -58,7 +58,7 @@ class UncertaintyView(QObject):
         self._throttle.timeout.connect(self._go_on)
         viewer.dims.events.point.connect(self._wake)
         camera_of(viewer).events.center.connect(self._wake)
-        for name in ("model", "live", "statistics", "device", "image"):
+        for name in ("model", "live", "rivals", "viewed", "statistics", "device", "image"):
             getattr(session.events, name).connect(self._wake)
 
     def let_go(self) -> None:
