@@ -182,7 +182,7 @@ def test_places_lie_in_several_sections(viewer: Viewer, dock: UNetDock, image_la
     step(dock)
     await_search(dock)
     places = [dock.suggester.place, *dock.suggester._waiting]
-    assert len({place.section for place in places}) > 2
+    assert len({place.section for place in places}) > 1
 
 
 def test_places_painted_meanwhile_are_skipped(
@@ -195,6 +195,7 @@ def test_places_painted_meanwhile_are_skipped(
     corrections = viewer.layers["corrections"]
     dock.correct_group.choose(2)
     show_section(viewer, image_layer, painted.section)
+    getattr(viewer, "fit_to_view", viewer.reset_view)()  # the place may lie out of view
     near = painted.column + DONE_RADIUS - 8
     paint_stroke(viewer, corrections, [(painted.row, near + n) for n in range(3)])
     assert step(dock) is next_one
