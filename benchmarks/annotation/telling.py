@@ -1,0 +1,109 @@
+"""What the runs have shown, as a section of the documentation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+
+from benchmarks.annotation.base import STEPS
+from benchmarks.annotation.plots import plot
+from benchmarks.annotation.records import Record, Records, Settings
+from benchmarks.annotation.rootpainter import EPOCH_TILES, PATCH_SIZE
+from benchmarks.annotation.tasks import TASKS
+from benchmarks.annotation.tools import TOOLS
+from benchmarks.report import table, write_section
+
+HEADING = "What a simulated annotator reaches"
+
+TABLED = (1, 5, 10, 20)
+"""Strokes after which the table tells F1."""
+
+NOTHING = "–"
+
+
+def tell(records: Records, settings: Settings, tasks: Sequence[str], target: Path) -> None:
+    """Write tables and plots of all runs that are there."""
+    parts = [_protocol(settings)]
+    for name in tasks:
+        runs = {tool: records.read(name, tool) for tool in TOOLS}
+        there = {tool: run for tool, run in runs.items() if run is not None}
+        finished = {tool: run for tool, run in there.items() if "failed" not in run}
+        if not there:
+            continue
+        parts.append(f"### {TASKS[name].title}\n\nThey were {TASKS[name].sections}.")
+        parts.append(table(_heading(), [_row(tool, run) for tool, run in there.items()]))
+        parts += [
+            f"{TOOLS[tool].title.strip('— ')}: {run['failed']}"
+            for tool, run in there.items()
+            if "failed" in run
+        ]
+        unlike = [f"{TOOLS[t].title.strip('— ')} {r['alike']:.0%}" for t, r in finished.items()
+                  if TOOLS[t].places is None and r["alike"] < 1]  # fmt: skip
+        if unlike:
+            parts.append(
+                f"Strokes that changed the very same pixels as recorded: {'; '.join(unlike)}."
+            )
+        if finished:
+            picture = target.parent / "images" / f"annotation-{name}.png"
+            plot(finished, picture)
+            parts.append(f"![F1 of the class by strokes and by time](images/{picture.name})")
+    text = "\n\n".join(parts)
+    print(text)
+    write_section(HEADING, text, target)
+
+
+def _heading() -> list[str]:
+    return [
+        "tool", "F1 before", *(f"after {n}" for n in TABLED), "last", "hand, s", "machine, s",
+        "answer, s", "ISBI membranes before → after",
+    ]  # fmt: skip
+
+
+def _row(tool: str, run: Record) -> list[str]:
+    """Return the line of a run in the table."""
+    title = TOOLS[tool].title
+    if "failed" in run:
+        return [title, "failed", *[NOTHING] * (len(_heading()) - 2)]
+    points = {point["strokes"]: point for point in run["points"]}
+    last = run["points"][-1]
+    before, after = run["known"]
+    answers = [each for each in run["answers"] if each]
+    return [
+        title,
+        f"{points[0]['f1']:.3f}",
+        *(f"{points[n]['f1']:.3f}" if n in points else NOTHING for n in TABLED),
+        f"{last['f1']:.3f} ({last['strokes']})",
+        f"{last['annotation_seconds']:.0f}",
+        f"{last['machine_seconds']:.0f}",
+        f"{median(answers):.2f}" if answers else NOTHING,
+        NOTHING if before is None else f"{before:.3f} → {after:.3f}",
+    ]
+
+
+def _protocol(settings: Settings) -> str:
+    return f"""\
+Made by `python -m benchmarks.annotation` on CPU. A simulated annotator looks at the overlay of the
+section in view, paints a short stroke over the largest mistake in the class that is to be found,
+with a brush of 2 to 10 pixels, waits for the answer and judges again: {settings.strokes} strokes,
+evenly over the painted sections. It follows RootPainter's protocol: a mouse that is sampled at
+120 Hz and moves at most 400 pixels a second, 200 ms to judge before every stroke, and of target
+and rest none painted more than ten times as much as the other. *Hand* is that time, in simulated
+seconds. *Machine* is how many seconds the tool was at work: what learns in the background has
+{settings.seconds:g} s for each stroke. *Answer* is the median from the end of a stroke to the
+overlay that has learnt from it, while training if there is any.
+
+The strokes are painted with a real mouse in a real window of the first tool, recorded there, and
+given to the others section by section; only where places are random or suggested the annotator
+looks for itself, at 96 x 96 pixels around each place. F1 is that of the pixels of the class, on
+sections that nobody painted on. The last column tells how well membranes are found on ISBI section
+22 by what was learnt last, beside what the base network finds there: what is forgotten. Tools that
+begin with nothing have nothing to forget.
+
+All variants of napari-unet begin with one small network (24 channels), trained for {STEPS} steps on
+the membranes of ISBI 2012, sections 0-19; no section below was learnt from by it. They hold out
+every fifth stroke of a class. RootPainter's trainer begins, as in a new project, with random
+weights, learns from and judges by the same strokes, on patches of {PATCH_SIZE} pixels, in epochs of
+{EPOCH_TILES} patches instead of 612 since it hands out weights only after each; its overlay is
+computed when a section is opened, so it has no answer to time. The forest learns from all strokes.
+Strokes are counted in pixels of the image, and choosing a class or a brush takes no time."""
