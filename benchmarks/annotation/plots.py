@@ -30,8 +30,15 @@ def plot(records: dict[str, Record], path: Path) -> None:
         A PNG file.
     """
     application = pyqtgraph.mkQApp()
-    layout = pyqtgraph.GraphicsLayoutWidget(size=(1200, 430))
+    layout = pyqtgraph.GraphicsLayoutWidget()
+    layout.setAttribute(Qt.WA_DontShowOnScreen)
     layout.setBackground("w")
+    layout.resize(1400, 430)
+    beside = layout.addViewBox(0, len(AXES))
+    beside.setFixedWidth(340)
+    legend = pyqtgraph.LegendItem(labelTextColor="k")
+    legend.setParentItem(beside)
+    legend.anchor((0, 0), (0, 0))
     for place, (key, label) in enumerate(AXES):
         axes = layout.addPlot(0, place)
         axes.setLabel("bottom", label, color="k")
@@ -41,12 +48,10 @@ def plot(records: dict[str, Record], path: Path) -> None:
         for side in ("bottom", "left"):
             axes.getAxis(side).setPen("k")
             axes.getAxis(side).setTextPen("k")
-        if place:
-            axes.addLegend(offset=(-8, -8), labelTextColor="k", brush=(255, 255, 255, 220))
         for tool, record in records.items():
             colour = COLOURS[list(TOOLS).index(tool)]
             points = record["points"]
-            axes.plot(
+            curve = axes.plot(
                 [point[key] for point in points],
                 [point["f1"] for point in points],
                 pen=pyqtgraph.mkPen(
@@ -58,8 +63,10 @@ def plot(records: dict[str, Record], path: Path) -> None:
                 symbolSize=6,
                 symbolBrush=colour,
                 symbolPen=None,
-                name=TOOLS[tool].title if place else None,
             )
+            if not place:
+                legend.addItem(curve, TOOLS[tool].title)
+    layout.show()
     application.processEvents()
     path.parent.mkdir(parents=True, exist_ok=True)
     ImageExporter(layout.scene()).export(str(path))

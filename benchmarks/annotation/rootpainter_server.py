@@ -5,13 +5,25 @@ ours, and imported by nothing: python rootpainter_server.py FOLDER PATCH_SIZE TI
 
 An epoch of the server has 612 patches; only after each does it look whether the weights got
 better, and hand them out. On a CPU that is an hour. TILES says how many there are instead.
+
+The package index has torchvision for CUDA only. Beside a torch for the CPU its compiled operators
+cannot be loaded, and then it cannot be imported either, though the trainer needs nothing of it but
+`ColorJitter`, which is plain Python. So the operators that it asks for by name are declared, with
+nothing behind them: whoever called one would get an error.
 """
 
 import sys
 from functools import partial
 
-import root_painter_trainer  # noqa: F401  (it puts its modules on the path)
-import trainer
+import torch
+
+COMPILED = torch.library.Library("torchvision", "FRAGMENT")
+if not torch.cuda.is_available():
+    for operator in ("nms", "qnms"):
+        COMPILED.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+
+import root_painter_trainer  # noqa: E402, F401  (it puts its modules on the path)
+import trainer  # noqa: E402
 
 if __name__ == "__main__":
     folder, patch_size, tiles = sys.argv[1:]

@@ -106,4 +106,4 @@ every fifth stroke of a class. RootPainter's trainer begins, as in a new project
 weights, learns from and judges by the same strokes, on patches of {PATCH_SIZE} pixels, in epochs of
 {EPOCH_TILES} patches instead of 612 since it hands out weights only after each; its overlay is
 computed when a section is opened, so it has no answer to time. The forest learns from all strokes.
-Strokes are counted in pixels of the image, and choosing a class or a brush takes no time."""
+The mouse moves in pixels of the image, and choosing a class or a brush takes no time."""
