@@ -115,7 +115,8 @@ class RootPainter:
             self._server = subprocess.Popen(
                 [python.absolute(), Path(__file__).with_name("rootpainter_server.py"),
                  self._folder.absolute(), str(PATCH_SIZE), str(EPOCH_TILES)],
-                stdout=log, stderr=subprocess.STDOUT, env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
             )  # fmt: skip
         self._wait(lambda: "Started main loop" in self._log.read_text(), "the server to start")
         self._learns = False

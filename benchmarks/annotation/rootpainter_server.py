@@ -12,7 +12,9 @@ cannot be loaded, and then it cannot be imported either, though the trainer need
 nothing behind them: whoever called one would get an error.
 """
 
+import os
 import sys
+import threading
 from functools import partial
 
 import torch
@@ -25,7 +27,15 @@ if not torch.cuda.is_available():
 import root_painter_trainer  # noqa: E402, F401  (it puts its modules on the path)
 import trainer  # noqa: E402
 
+
+def end_with_whoever_started_us() -> None:
+    """Wait until the other end of our standard input is gone, however it ended."""
+    sys.stdin.read()
+    os._exit(0)
+
+
 if __name__ == "__main__":
+    threading.Thread(target=end_with_whoever_started_us, daemon=True).start()
     folder, patch_size, tiles = sys.argv[1:]
     trainer.TrainDataset = partial(trainer.TrainDataset, min_epoch_tiles=int(tiles))
     server = trainer.Trainer(sync_dir=folder, patch_size=int(patch_size), max_workers=0)
