@@ -105,5 +105,5 @@ the membranes of ISBI 2012, sections 0-19; no section below was learnt from by i
 every fifth stroke of a class. RootPainter's trainer begins, as in a new project, with random
 weights, learns from and judges by the same strokes, on patches of {PATCH_SIZE} pixels, in epochs of
 {EPOCH_TILES} patches instead of 612 since it hands out weights only after each; its overlay is
-computed when a section is opened, so it has no answer to time. The forest learns from all strokes.
+computed when a section is opened, so no stroke is answered, nor is one without the live head. The forest learns from all strokes.
 The mouse moves in pixels of the image, and choosing a class or a brush takes no time."""

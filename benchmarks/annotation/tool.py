@@ -66,7 +66,7 @@ class Tool(Protocol):
     def answer(self) -> float:
         """Let the machine have its time; return after how many seconds the overlay had answered.
 
-        The seconds count from the end of the stroke.
+        The seconds count from the end of the stroke; 0 where nothing answers a single stroke.
         """
 
     def masks(self, image: ImageArray | None, sections: Sequence[int]) -> Mask | None:

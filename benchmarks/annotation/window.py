@@ -117,7 +117,7 @@ class Window:
             self._train()
             _linger(self._budget * self._strokes - self.watch.seconds)
             self._check()
-        return answered
+        return answered if self._parts.live_head else 0.0
 
     def masks(self, image: ImageArray | None, sections: Sequence[int]) -> Mask:
         session, trainer = self._dock.session, self._dock.trainer
