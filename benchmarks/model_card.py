@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 
@@ -30,8 +31,10 @@ from napari_unet.core.model import UNetModel
 from napari_unet.core.prediction import finish, gather, predict
 from napari_unet.core.segmentation_metrics import boundary_scores, compare_section
 from napari_unet.io.models import load_model
+from napari_unet.io.recipes import read_recipe
 
 MODELS = REPOSITORY / "napari_unet" / "models"
+AVERAGINGS = {"none": "one look", "symmetries": "8 symmetries", "rotations": "7 rotations"}
 
 
 def training_text(model: UNetModel) -> str:
@@ -39,6 +42,9 @@ def training_text(model: UNetModel) -> str:
     record = model.history[-1]
     network = model.network.config
     weights = sum(p.numel() for p in model.network.parameters())
+    recipes = [model.name]
+    while (earlier := read_recipe(MODELS / f"{recipes[0]}.toml").model) is not None:
+        recipes.insert(0, earlier)
     facts = [
         ["Network", f"U-Net, depth {network.depth}, {network.width} to "
          f"{network.width * 2**network.depth} channels, padding {network.padding}, normalisation "
@@ -46,21 +52,13 @@ def training_text(model: UNetModel) -> str:
          "stored as float16"],
         ["Classes", ", ".join(c.name for c in model.classes)],
         ["Pixel size", f"{model.pixel_size:g} nm; images of other sizes are resampled on the fly"],
-        ["Recipe", f"[{model.name}.toml]({model.name}.toml); seed {record['config']['seed']}"],
-        ["Trained", f"{record['steps']} steps of {record['config']['batch_size']} patches in "
-         f"{timedelta(seconds=round(record['seconds']))} on {record['device']}; "
+        ["Recipes", ", then ".join(f"[{name}.toml]({name}.toml)" for name in recipes)
+         + f"; seed {record['config']['seed']}"],
+        ["Trained", ", then ".join(_trained(each) for each in model.history) + "; "
          + ", ".join(f"{name} {version}" for name, version in record["versions"].items())],
         ["Again", f"`python -m benchmarks.train_bundled {model.name}`, then "
          f"`python -m benchmarks.model_card {model.name}`"],
     ]  # fmt: skip
-    began = record.get("began_with")
-    if began:
-        facts.insert(
-            3,
-            ["Began as", f"`{began['model']}` after {began['steps']} steps, widened from "
-             f"{began['width']} to {network.width} channels without changing what it predicts "
-             "(Net2Net, Chen et al. 2016)"],
-        )  # fmt: skip
     data = [
         [
             each["image"],
@@ -91,9 +89,25 @@ def training_text(model: UNetModel) -> str:
     )
 
 
+def _trained(record: dict[str, Any]) -> str:
+    """How long a training took."""
+    config = record["config"]
+    return (
+        f"{record['steps']} steps of {config['batch_size']} patches in "
+        f"{timedelta(seconds=round(record['seconds']))} on {record['device']}"
+    )
+
+
 def convergence_text(model: UNetModel) -> str:
-    """Return the curve of the training, from the record in its file."""
-    points = model.history[-1]["curve"]
+    """Return the curves of all its trainings, from the records in its file."""
+    tables = [_curve(record["curve"]) for record in model.history]
+    return (
+        "On sections that were not learnt from, while it learned (averaged weights, one look); a "
+        "table for each training:\n\n" + "\n\n".join(tables)
+    )
+
+
+def _curve(points: list[dict[str, Any]]) -> str:
     columns = [
         (image, name)
         for image, found in points[-1]["validation"].items()
@@ -113,10 +127,7 @@ def convergence_text(model: UNetModel) -> str:
         ]
         for point in points
     ]
-    return (
-        "On sections that were not learnt from, while it learned (averaged weights, one look):\n\n"
-        + table(heading, rows)
-    )
+    return table(heading, rows)
 
 
 def figures_text(model: UNetModel) -> str:
@@ -130,7 +141,7 @@ def figures_text(model: UNetModel) -> str:
     rows = []
     for name, grey, mask, pixel_size in sections:
         image = image_from_array(grey, pixel_size=pixel_size)
-        for averaging in ("none", "symmetries"):
+        for averaging, said in AVERAGINGS.items():
             config = PredictionConfig(test_time_augmentation=averaging)
             work = gather(
                 predict(model, image, config), image, len(model.classes), probabilities=True
@@ -150,7 +161,7 @@ def figures_text(model: UNetModel) -> str:
             rows.append(
                 [
                     name,
-                    "8 symmetries" if averaging == "symmetries" else "one look",
+                    said,
                     f"{boundaries.v_rand:.4f}",
                     f"{boundaries.v_info:.4f}",
                     f"{membrane.f1:.3f}",
