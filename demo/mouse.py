@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 from napari.layers import Layer
 from napari.viewer import Viewer
-from qtpy.QtCore import QPoint, Qt
+from qtpy.QtCore import QEventLoop, QPoint, Qt, QTimer
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QWidget
 
@@ -63,8 +63,10 @@ def wait_until(claim: Callable[[], bool], seconds: float, what: str) -> None:
         If it has not become true after so many seconds.
     """
     end = time.monotonic() + seconds
+    # The window sleeps until something happens to it, and not longer: no answer of it is late.
+    alarm = QTimer()
+    alarm.start(5)
     while not claim():
         if time.monotonic() > end:
             raise TimeoutError(f"Waited {seconds:g} s in vain: {what}.")
-        QApplication.processEvents()
-        time.sleep(0.005)
+        QApplication.processEvents(QEventLoop.WaitForMoreEvents)

@@ -69,7 +69,9 @@ class StrokeWatcher(QObject):
     def _on_stroke(self) -> None:
         """Look at a stroke when it has ended, before napari draws it: that takes longer."""
         self._on_change()
-        self.look()
+        if not self._reaches_far:
+            self.look()
+            self._timer.start()  # and again: of some edits napari tells before it makes them
 
     def _on_change(self) -> None:
         """Note that something changed; reads nothing, so that painting stays quick."""

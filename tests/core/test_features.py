@@ -424,6 +424,7 @@ def test_a_linear_map_of_reduced_features_is_one_of_all_features(padding, magnif
     _, few_levels = reduced.at(*pixels_of(features.tile))
     assert reduced.tile == features.tile
     assert torch.equal(reduced.own_scores, features.own_scores)
+    assert all(level.stride(0) == 1 for level in reduced.levels)  # quick to read, pixel by pixel
     for every, few, mean, basis in zip(
         all_levels, few_levels, space.means, space.bases, strict=True
     ):

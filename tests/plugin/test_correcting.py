@@ -57,6 +57,23 @@ def test_stroke_on_the_canvas_is_counted_in_the_table(
     assert list(dock.session.annotations.sections) == [(viewer.dims.current_step[0],)]
 
 
+def test_stroke_is_known_when_it_has_ended_before_it_is_drawn(
+    viewer: Viewer, dock: UNetDock, image_layer: Image
+) -> None:
+    layer, z = viewer.layers["corrections"], viewer.dims.current_step[0]
+    with layer.block_history():  # as the brush does
+        layer.paint((z, 40, 40), 3)
+    assert painted(dock, 3) == in_layer(viewer, 3) > 0  # no event has been handled yet
+
+
+def test_edit_that_napari_tells_of_before_it_makes_it_is_seen(
+    viewer: Viewer, dock: UNetDock, image_layer: Image
+) -> None:
+    layer, z = viewer.layers["corrections"], viewer.dims.current_step[0]
+    layer.data_setitem((np.full(3, z), np.array([4, 5, 6]), np.array([7, 7, 7])), 3)
+    wait_until(lambda: painted(dock, 3) == 3, 10, "the edit to be seen")
+
+
 def test_choosing_a_row_chooses_the_brush(viewer: Viewer, dock: UNetDock, image_layer) -> None:
     table = dock.correct_group.table
     where = table.visualItemRect(table.item(2, NAME)).center()
