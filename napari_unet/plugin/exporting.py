@@ -152,13 +152,17 @@ class Exporter(QObject):
         job = Job(f"Export {path.name}", work, parent=self)
         self._job = job
 
+        written: list[Path] = []
+
         def done(_: object) -> None:
             show_info(f"Exported to {path}")
-            self.exported.emit(str(path))
+            written.append(path)
 
         def finished() -> None:
             self._job = None
             self.changed.emit()
+            for each in written:  # last of all: whoever hears it may export again
+                self.exported.emit(str(each))
 
         def progress(tile: TileDone) -> None:
             job.show_progress(tile.done / tile.total)
