@@ -348,7 +348,8 @@ def most_worth(
 ) -> list[Place]:
     """Return the most doubtful places, with the one to begin with first.
 
-    What lies next to a place that was taken, in its section or in those around it, is left out. Each place that was taken from a section makes its others count less.
+    What lies next to a place that was taken, in its section or in those around it, is left out.
+    Each place that was taken from a section makes its others count less.
 
     Parameters
     ----------

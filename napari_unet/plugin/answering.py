@@ -5,7 +5,6 @@ No Qt and no napari: values come in and go out. `plugin.live.Live` asks, and sho
 
 from __future__ import annotations
 
-import copy
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -82,8 +81,7 @@ class Basis:
     @cached_property
     def network(self) -> UNet:
         """The network, on the device."""
-        folded = self.model.folded
-        return folded if self.device.type == "cpu" else copy.deepcopy(folded).to(self.device)
+        return self.model.on_device(self.device)
 
 
 @dataclass(frozen=True, eq=False)

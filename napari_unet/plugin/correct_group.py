@@ -26,7 +26,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_unet.core.annotations import extended
+from napari_unet.core.annotations import Annotations, extended
 from napari_unet.core.held_out import RULE
 from napari_unet.plugin.forms import blocked
 from napari_unet.plugin.live import Live
@@ -58,6 +58,8 @@ class CorrectGroup(QGroupBox):
         self._session = session
         self._keeper = keeper
         self._watched: Labels | None = None
+        self._counted: Annotations | None = None
+        self._pieces = 0
         self._filling = False
         self.table = QTableWidget(0, 3)
         self.table.setHorizontalHeaderLabels(["", "Class", "Painted"])
@@ -265,7 +267,10 @@ class CorrectGroup(QGroupBox):
 
     def _show_held_out(self) -> None:
         session = self._session
-        pieces = session.strokes.held_out_pieces
+        if self._counted is not session.strokes.held_out:  # most strokes leave it as it is
+            self._counted = session.strokes.held_out
+            self._pieces = session.strokes.held_out_pieces
+        pieces = self._pieces
         self.held_out.setVisible(bool(pieces))
         if not pieces:
             return

@@ -71,7 +71,8 @@ class Exporter(QObject):
         session = self._session
         if session.image is None or session.model is None or self.busy:
             return
-        shown = session.shown or session.model
+        shown = session.shown
+        assert shown is not None  # the model, at least
         if kind != MODEL and class_number > len(shown.classes):
             raise ValueError(
                 f"The network does not know the class "

@@ -66,13 +66,11 @@ class Trainer(QObject):
         self._autosave = _autosave_path(session.image)
         self._begin_versions()
         model, image, strokes = session.model, session.image, session.strokes
-        if session.live is not None:
-            model = grown_from_head(model, session.live)
-        statistics, device = session.statistics, session.device
+        live, statistics, device = session.live, session.statistics, session.device
 
         def work(should_stop: Callable[[], bool]) -> Work:
             learning = learn(
-                model,
+                model if live is None else grown_from_head(model, live),
                 image,
                 strokes,
                 config,

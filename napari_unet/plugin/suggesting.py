@@ -23,7 +23,7 @@ from napari_unet.core.suggestions import (
     sections_to_search,
     suggest,
 )
-from napari_unet.plugin.jobs import Job
+from napari_unet.plugin.jobs import Job, Work
 from napari_unet.plugin.layers import PLACE, middle_of_view, section_in_view, show_place
 from napari_unet.plugin.overlays import Overlay
 from napari_unet.plugin.session import Session
@@ -210,7 +210,7 @@ class Suggester(QObject):
         row, column = middle_of_view(self._viewer, layer)[-2:]
         painted, seen, device = dict(session.annotations.sections), self._visited[:], session.device
 
-        def work(should_stop: Callable[[], bool]):  # type: ignore[no-untyped-def]
+        def work(should_stop: Callable[[], bool]) -> Work:
             return suggest(
                 model,
                 image,

@@ -15,7 +15,7 @@ from napari_unet.core.image import SectionIndex
 from napari_unet.core.live import LiveModel
 from napari_unet.core.model import UNetModel
 from napari_unet.core.suggestions import LARGEST, Doubt, section_doubt
-from napari_unet.plugin.jobs import Job
+from napari_unet.plugin.jobs import Job, Work
 from napari_unet.plugin.layers import UNCERTAINTY, camera_of, middle_of_view, section_in_view
 from napari_unet.plugin.overlays import Overlay
 from napari_unet.plugin.session import Session
@@ -128,7 +128,7 @@ class UncertaintyView(QObject):
         )
         assert image is not None
 
-        def work(should_stop: Callable[[], bool]):  # type: ignore[no-untyped-def]
+        def work(should_stop: Callable[[], bool]) -> Work:
             return section_doubt(
                 wish.model,
                 image,

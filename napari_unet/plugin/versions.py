@@ -55,6 +55,7 @@ class VersionViewer(QObject):
     def view(self, number: int) -> None:
         """Show the masks of a version, until somebody paints."""
         if number == self._session.version:
+            self._loading = None
             self._session.viewed = None
         else:
             self._load(number, partial(self._show, number))
@@ -109,6 +110,7 @@ class VersionViewer(QObject):
     def _on_image(self) -> None:
         session = self._session
         if session.image is None:
+            self._loading = None
             session.viewed, session.versions, session.version = None, (), None
 
     # --- what differs --------------------------------------------------------------------
