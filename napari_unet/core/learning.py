@@ -14,7 +14,7 @@ from napari_unet.core.measuring import measure
 from napari_unet.core.metrics import Scores, mean_iou
 from napari_unet.core.model import UNetModel
 from napari_unet.core.prediction import known_statistics, never
-from napari_unet.core.training import TrainingStep, train
+from napari_unet.core.training import Growing, TrainingStep, train
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +70,7 @@ def learn(
     device: str = "auto",
     should_stop: Callable[[], bool] = never,
     clock: Callable[[], float] = time.monotonic,
+    grow: Growing = UNetModel.with_classes,
 ) -> Generator[LearningStep, Strokes | None, UNetModel]:
     """Train a copy of a model on strokes, and keep the weights that do best on held-out ones.
 
@@ -82,7 +83,7 @@ def learn(
     strokes
         What is learnt from, and what is only measured. Two classes must be held out for weights
         to be judged; until then, the newest are the best.
-    config, statistics, device, should_stop, clock
+    config, statistics, device, should_stop, clock, grow
         See `train`. Weights are looked at every ``config.publish_seconds``, and at the end.
 
     Yields
@@ -112,6 +113,7 @@ def learn(
         device=device,
         should_stop=should_stop,
         clock=clock,
+        grow=grow,
     )
     annotations: Annotations | None = None
     step: TrainingStep | None = None

@@ -85,6 +85,13 @@ def measure(
     return scores_of_painted(total, annotations.classes)
 
 
+CLEARLY_BETTER = 0.05
+"""By so much of mean IoU a network must do better than the live head to be shown without it.
+
+Figures of a few strokes differ by a few hundredths by chance, and only the head answers at once.
+"""
+
+
 @dataclass(frozen=True)
 class Rivals:
     """A network and the live head on it, measured on the same held-out pixels."""
@@ -104,9 +111,9 @@ class Rivals:
 
     @property
     def network_is_better(self) -> bool:
-        """Whether strokes tell that the head does harm."""
+        """Whether strokes tell that the head does harm (see `CLEARLY_BETTER`)."""
         network, head = self.network_iou, self.head_iou
-        return network is not None and head is not None and network > head
+        return network is not None and head is not None and network > head + CLEARLY_BETTER
 
 
 def measure_head(head: LiveHead, held_out: Sequence[Examples], classes: ClassTable) -> Rivals:

@@ -41,6 +41,9 @@ SMALLEST_PATCH = 64
 WAITING_SECONDS = 0.1
 """How long training pauses when there is nothing left to learn from."""
 
+Growing = Callable[[UNetModel, ClassTable], UNetModel]
+"""Gives a model the classes of a longer table."""
+
 
 @dataclass(frozen=True, eq=False)
 class TrainingStep:
@@ -139,6 +142,7 @@ def train(
     device: str = "auto",
     should_stop: Callable[[], bool] = never,
     clock: Callable[[], float] = time.monotonic,
+    grow: Growing = UNetModel.with_classes,
 ) -> Generator[TrainingStep, Annotations | None, UNetModel]:
     """Train a copy of a model on the painted pixels of an image.
 
@@ -150,13 +154,19 @@ def train(
         What was painted.
     statistics
         Grey statistics of the image, if they are known already.
-    model, config, device, should_stop, clock
+    model, config, device, should_stop, clock, grow
         See `train_on`, which this calls with one image.
     """
     source = LabelledImage(image, annotations, statistics=statistics, name=image.name)
     return (
         yield from train_on(
-            model, [source], config, device=device, should_stop=should_stop, clock=clock
+            model,
+            [source],
+            config,
+            device=device,
+            should_stop=should_stop,
+            clock=clock,
+            grow=grow,
         )
     )
 
@@ -172,6 +182,7 @@ def train_on(
     device: str = "auto",
     should_stop: Callable[[], bool] = never,
     clock: Callable[[], float] = time.monotonic,
+    grow: Growing = UNetModel.with_classes,
 ) -> Generator[TrainingStep, Annotations | None, UNetModel]:
     """Train a copy of a model on labelled images.
 
@@ -197,11 +208,14 @@ def train_on(
         Asked before every step; what was learnt so far is returned.
     clock
         Seconds, for the time limit and for when weights are handed out.
+    grow
+        Called with a model and a longer class table; returns a model of all these classes.
 
     Yields
     ------
     TrainingStep
-        Annotations sent back replace those of the first source; new classes grow the network.
+        Annotations sent back replace those of the first source; new classes grow the network
+        once they are painted.
 
     Returns
     -------
@@ -231,8 +245,8 @@ def train_on(
     model = replace(model, pixel_size=model.pixel_size or sources[0].image.pixel_size)
     torch.manual_seed(config.seed)  # dropout
     classes = max((each.annotations.classes for each in sources), key=len)
-    grown = model.with_classes(_at_least(classes, model))
-    learner = _Learner(grown, model, config, target)
+    grown = grow(model, _at_least(classes, model))
+    learner = _Learner(grown, model, config, target, grow)
     magnifications = [model.magnification(each.image) for each in sources]
     sampler = PatchSampler(sources, magnifications, config, learner.network.config, target)
     batch_size = config.batch_size
@@ -310,7 +324,7 @@ def train_on(
         if news is not None:
             annotations = news
             reason = nothing_to_learn(annotations, *(each.annotations for each in sources[1:]))
-            learner.name_classes(annotations.classes)
+            learner.name_classes(annotations)
             sampler.update(annotations)
 
     if validation and curve.last_step != step:
@@ -327,9 +341,15 @@ class _Learner:
     """A network while it learns: its weights, their running average and the optimiser."""
 
     def __init__(
-        self, model: UNetModel, earlier: UNetModel, config: TrainingConfig, device: torch.device
+        self,
+        model: UNetModel,
+        earlier: UNetModel,
+        config: TrainingConfig,
+        device: torch.device,
+        grow: Growing,
     ) -> None:
         self._config = config
+        self._grow = grow
         self._device = device
         self._model = model
         self._keep_statistics = model.steps > 0
@@ -439,11 +459,13 @@ class _Learner:
         self._steps = steps
         restore_optimiser(self.optimiser, part(checkpoint.tensors, "optimiser"))
 
-    def name_classes(self, classes: ClassTable) -> None:
-        """Take over new names, and give new classes a channel of their own."""
-        classes = _at_least(classes, self._model)
-        if len(classes) > len(self._model.classes):
-            grown = self.published(self._model.steps).with_classes(classes)
+    def name_classes(self, annotations: Annotations) -> None:
+        """Take over new names, and give new classes that are painted a channel of their own."""
+        painted = np.flatnonzero(annotations.counts()) + 1
+        known = max(len(self._model.classes), int(painted.max(initial=0)))
+        classes = _at_least(annotations.classes, self._model)[:known]
+        if known > len(self._model.classes):
+            grown = self._grow(self.published(self._model.steps), classes)
             self._model = grown
             self.network = copy.deepcopy(grown.network).to(self._device)
             self._average = copy.deepcopy(self.network.state_dict())

@@ -11,6 +11,7 @@ from pathlib import Path
 from napari.utils.notifications import show_info
 from qtpy.QtCore import QObject, Signal
 
+from napari_unet.core.annotations import ClassTable
 from napari_unet.core.config import TrainingConfig
 from napari_unet.core.growing import grown_from_head
 from napari_unet.core.held_out import Strokes
@@ -66,17 +67,22 @@ class Trainer(QObject):
         self._autosave = _autosave_path(session.image)
         self._begin_versions()
         model, image, strokes = session.model, session.image, session.strokes
-        live, statistics, device = session.live, session.statistics, session.device
+        statistics, device = session.statistics, session.device
+
+        def grow(model: UNetModel, classes: ClassTable) -> UNetModel:
+            # Heads do not change: whichever is there when a thread asks may be used.
+            return grown_from_head(model, classes, session.live)
 
         def work(should_stop: Callable[[], bool]) -> Work:
             learning = learn(
-                model if live is None else grown_from_head(model, live),
+                model,
                 image,
                 strokes,
                 config,
                 statistics=statistics,
                 device=device,
                 should_stop=should_stop,
+                grow=grow,
             )
             return kept_safe(learning, self._autosave)
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_unet.core.annotations import class_table
+from napari_unet.core.annotations import Annotations, class_table
 from napari_unet.core.config import LiveConfig
 from napari_unet.core.features import feature_space, tile_features
 from napari_unet.core.growing import grown_from_head
@@ -10,6 +10,7 @@ from napari_unet.core.image import grey_statistics
 from napari_unet.core.live import LiveModel, fit_head, tile_examples
 from napari_unet.core.prediction import finish, gather, predict
 from napari_unet.core.tiling import Tile
+from napari_unet.core.training import train
 from tests.core.test_training import trained
 from tests.examples import QUICK_TRAINING, disc_image, tiny_model
 
@@ -46,7 +47,7 @@ def probability(model, image, number):
 
 def test_a_new_class_is_more_probable_where_the_head_sees_it(example) -> None:
     image, model, painted, live = example
-    grown = grown_from_head(model, live)
+    grown = grown_from_head(model, CLASSES, live)
     at_random = model.with_classes(CLASSES)
     assert [each.name for each in grown.classes] == ["background", "disc", "rim"]
 
@@ -59,7 +60,7 @@ def test_a_new_class_is_more_probable_where_the_head_sees_it(example) -> None:
 
 def test_known_classes_stay_as_they_were_beside_each_other(example) -> None:
     image, model, _, live = example
-    grown = grown_from_head(model, live)
+    grown = grown_from_head(model, CLASSES, live)
     known = grown.network.classifier.weight[:2]
     assert torch.equal(known, model.network.classifier.weight)
     before, after = mask(model, image), mask(grown, image)
@@ -69,19 +70,57 @@ def test_known_classes_stay_as_they_were_beside_each_other(example) -> None:
 
 def test_a_head_without_new_classes_changes_nothing(example) -> None:
     _, model, _, live = example
-    grown = grown_from_head(model, live)
-    assert grown_from_head(grown, live) is grown
+    grown = grown_from_head(model, CLASSES, live)
+    again = grown_from_head(grown, CLASSES, live)
+    assert torch.equal(again.network.classifier.weight, grown.network.classifier.weight)
 
 
-def test_a_head_of_another_network_changes_nothing(example) -> None:
+@pytest.mark.parametrize("there", [True, False])
+def test_without_a_head_of_this_network_new_classes_are_drawn_anew(example, there) -> None:
     *_, live = example
     other = tiny_model(width=4)
-    assert grown_from_head(other, live) is other
+    grown = grown_from_head(other, CLASSES, live if there else None)
+    expected = other.with_classes(CLASSES).network.classifier.weight
+    assert torch.equal(grown.network.classifier.weight, expected)
+
+
+def test_a_class_painted_during_training_begins_with_what_the_head_knows(example) -> None:
+    image, model, painted, live = example
+    without = np.where(painted == 3, 1, painted).astype(np.uint8)
+    config = QUICK_TRAINING.replace(steps=2, learning_rate=1e-8, averaging=0.0)
+    strokes = Annotations(CLASSES[:2], {(0,): without})
+    work = train(
+        model,
+        image,
+        strokes,
+        config,
+        device="cpu",
+        grow=lambda model, classes: grown_from_head(model, classes, live),
+    )
+    next(work)
+    named = Annotations(CLASSES, {(0,): without})
+    work.send(named)  # a class that nothing is painted of can wait
+    result = finish(work)
+    assert len(result.classes) == 2
+
+    work = train(
+        model,
+        image,
+        strokes,
+        config,
+        device="cpu",
+        grow=lambda model, classes: grown_from_head(model, classes, live),
+    )
+    next(work)
+    work.send(Annotations(CLASSES, {(0,): painted}))
+    result = finish(work)
+    expected = grown_from_head(model, CLASSES, live).network.classifier.weight
+    torch.testing.assert_close(result.network.classifier.weight, expected, atol=1e-5, rtol=0)
 
 
 def test_the_model_that_grows_is_not_changed(example) -> None:
     _, model, _, live = example
     before = model.network.classifier.weight.clone()
-    grown_from_head(model, live)
+    grown_from_head(model, CLASSES, live)
     assert torch.equal(model.network.classifier.weight, before)
     assert len(model.classes) == 2

@@ -5,7 +5,7 @@ import pytest
 
 from napari_unet.core.annotations import Annotations, class_table
 from napari_unet.core.image import grey_statistics
-from napari_unet.core.measuring import measure
+from napari_unet.core.measuring import Rivals, measure
 from napari_unet.core.metrics import ClassScores, class_scores, mean_iou
 from napari_unet.core.prediction import finish, gather, predict
 from tests.examples import noise_image, short_of_memory, tiny_model, with_lived_in_statistics
@@ -95,3 +95,15 @@ def test_mean_iou_is_that_of_all_classes() -> None:
 def test_one_class_alone_has_no_mean_iou() -> None:
     assert mean_iou({}) is None
     assert mean_iou({"a": iou_only(1.0)}) is None
+
+
+@pytest.mark.parametrize(("network", "better"), [(0.70, False), (0.74, False), (0.76, True)])
+def test_the_network_takes_over_from_the_head_only_where_it_does_clearly_better(
+    network, better
+) -> None:
+    network, head = ({"a": iou_only(value), "b": iou_only(value)} for value in (network, 0.7))
+    assert Rivals(network, head).network_is_better == better
+
+
+def test_the_network_does_not_take_over_while_nothing_can_be_measured() -> None:
+    assert not Rivals({"a": iou_only(1.0)}, {"a": iou_only(0.0)}).network_is_better
