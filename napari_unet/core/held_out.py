@@ -32,18 +32,22 @@ class Strokes:
     ----------
     learnt, held_out
         Annotations that have no pixel in common.
+    painted
+        Both together, uint8 arrays of shape (Y, X) by section index.
+    pieces
+        How many pieces of paint each class number had so far, int64 of shape (256,).
+    sides
+        By section index, on which side each pixel is that ever was painted, also if it was erased
+        since then; uint8 arrays of shape (Y, X), 0 = none, 1 = learnt from, 2 = held out.
     """
 
     learnt: Annotations
     held_out: Annotations
-    _painted: Mapping[SectionIndex, npt.NDArray[np.uint8]] = field(default_factory=dict, repr=False)
-    # what was parted, to see which sections are new
-    _pieces: npt.NDArray[np.int64] = field(
+    painted: Mapping[SectionIndex, npt.NDArray[np.uint8]] = field(default_factory=dict, repr=False)
+    pieces: npt.NDArray[np.int64] = field(
         default_factory=lambda: np.zeros(256, np.int64), repr=False
     )
-    # how many pieces of each class there were so far
-    _parts: Mapping[SectionIndex, npt.NDArray[np.uint8]] = field(default_factory=dict, repr=False)
-    # on which side each pixel is that ever was painted, also when it was erased since then
+    sides: Mapping[SectionIndex, npt.NDArray[np.uint8]] = field(default_factory=dict, repr=False)
 
     @property
     def held_out_pieces(self) -> int:
@@ -65,7 +69,7 @@ def all_learnt(annotations: Annotations, earlier: Strokes | None = None) -> Stro
     earlier
         How it was parted before.
     """
-    parts = dict(earlier._parts) if earlier else {}
+    parts = dict(earlier.sides) if earlier else {}
     for index, painted in annotations.sections.items():
         part = parts.get(index, np.zeros_like(painted))
         parts[index] = np.where(painted != UNPAINTED, _LEARNT, part).astype(np.uint8)
@@ -73,7 +77,7 @@ def all_learnt(annotations: Annotations, earlier: Strokes | None = None) -> Stro
         annotations,
         Annotations(annotations.classes),
         annotations.sections,
-        earlier._pieces if earlier else np.zeros(256, np.int64),
+        earlier.pieces if earlier else np.zeros(256, np.int64),
         parts,
     )
 
@@ -90,11 +94,11 @@ def parted(annotations: Annotations, earlier: Strokes | None = None) -> Strokes:
         later, nor the other way round, also if it was erased meanwhile and painted again.
     """
     earlier = earlier or all_learnt(Annotations(annotations.classes))
-    pieces = earlier._pieces.copy()
-    parts = dict(earlier._parts)
+    pieces = earlier.pieces.copy()
+    parts = dict(earlier.sides)
     sides: dict[int, dict[SectionIndex, npt.NDArray[np.uint8]]] = {_LEARNT: {}, _HELD_OUT: {}}
     for index, painted in annotations.sections.items():
-        before = earlier._painted.get(index)
+        before = earlier.painted.get(index)
         if before is painted:
             continue
         part = parts.get(index)
@@ -103,7 +107,7 @@ def parted(annotations: Annotations, earlier: Strokes | None = None) -> Strokes:
         parts[index] = part
         for side, sections in sides.items():
             sections[index] = np.where(part == side, painted, UNPAINTED).astype(np.uint8)
-    for index in earlier._painted.keys() - annotations.sections.keys():
+    for index in earlier.painted.keys() - annotations.sections.keys():
         for sections in sides.values():
             sections[index] = np.zeros((1, 1), np.uint8)
     return Strokes(
@@ -113,6 +117,27 @@ def parted(annotations: Annotations, earlier: Strokes | None = None) -> Strokes:
         pieces,
         parts,
     )
+
+
+def restored(
+    annotations: Annotations,
+    sides: Mapping[SectionIndex, npt.NDArray[np.uint8]],
+    pieces: npt.NDArray[np.int64],
+) -> Strokes:
+    """Return strokes as they were parted before, from `Strokes.sides` and `Strokes.pieces`.
+
+    Paint that is on no side is learnt from.
+    """
+
+    def part(held_out: bool) -> Annotations:
+        sections = {
+            index: np.where((sides[index] == _HELD_OUT) == held_out, painted, UNPAINTED)
+            for index, painted in annotations.sections.items()
+        }
+        kept = {index: section for index, section in sections.items() if section.any()}
+        return Annotations(annotations.classes, kept)
+
+    return Strokes(part(False), part(True), annotations.sections, pieces, sides)
 
 
 def _changed(

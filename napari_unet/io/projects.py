@@ -1,0 +1,372 @@
+"""Projects: folders that keep what was painted, learnt and predicted of an image, as it happens.
+
+A folder ``name.unet`` holds
+
+``project.json``
+    which image, classes, versions, settings and view; replaced as a whole (`io.project_state`)
+``arrays.zarr``
+    arrays of the shape of the image, in chunks: ``corrections``, the ``sides`` on which paint is
+    (learnt from, or held out), and the ``mask``
+``predicted.jsonl``
+    a line for each section of the mask that is whole, and what it was predicted with
+``versions/``
+    weights, a file each
+
+Every chunk, file and line is there or not, whenever the program is killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+import numpy.typing as npt
+import zarr
+
+from napari_unet.core.annotations import Annotations
+from napari_unet.core.held_out import Strokes, all_learnt, restored
+from napari_unet.core.image import SectionIndex
+from napari_unet.io.files import FileReadError, FileWriteError, replacing
+from napari_unet.io.project_state import ProjectState, state_from_json, state_to_json
+
+SUFFIX = ".unet"
+CHUNK = 256
+"""Side of a chunk in pixels: what a stroke writes."""
+
+STATE, ARRAYS, PREDICTED, VERSIONS, LOCK, OWNER = (
+    "project.json", "arrays.zarr", "predicted.jsonl", "versions", "lock", "opened-by.txt",
+)  # fmt: skip
+_NAMES = ("corrections", "sides", "mask")
+
+Section = npt.NDArray[np.uint8]
+"""Classes of the pixels of a section, (Y, X)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Paint:
+    """What a project keeps of strokes."""
+
+    sections: Mapping[SectionIndex, Section]
+    sides: Mapping[SectionIndex, Section]
+
+
+class Project:
+    """A project that this process has open; nobody else can write to it meanwhile.
+
+    Made by `create_project` and `open_project`.
+    """
+
+    def __init__(self, folder: Path, state: ProjectState, lock: filelock.BaseFileLock) -> None:
+        self.folder = folder
+        self.state = state
+        self._lock = lock
+        group = zarr.open_group(folder / ARRAYS, mode="r+")
+        self._arrays: dict[str, Any] = {name: group[name] for name in _NAMES}
+        self._written = Paint({}, {})
+
+    @property
+    def name(self) -> str:
+        return self.folder.stem
+
+    @property
+    def versions(self) -> Path:
+        """The folder of weights."""
+        return self.folder / VERSIONS
+
+    def close(self) -> None:
+        """Let others open the project."""
+        (self.folder / OWNER).unlink(missing_ok=True)
+        self._lock.release()
+
+    def save(self, state: ProjectState) -> None:
+        """Write which image, classes, versions, settings and view.
+
+        Raises
+        ------
+        FileWriteError
+            If it cannot be written; what was saved before stays.
+        """
+        if state != self.state or not (self.folder / STATE).exists():
+            _write_state(self.folder, state)
+            self.state = state
+
+    # --- paint ---------------------------------------------------------------------------
+
+    def paint(self, strokes: Strokes) -> None:
+        """Write what was painted or erased since the last time.
+
+        When this returns, killing the program does not lose it.
+
+        Raises
+        ------
+        FileWriteError
+            If some of it cannot be written; it is tried again the next time.
+        """
+        before = self._written
+        now = Paint(dict(strokes.painted), dict(strokes.sides))
+        # Sides first: paint whose side is not known would be learnt from.
+        self._write("sides", before.sides, now.sides)
+        self._write("corrections", before.sections, now.sections)
+        self._written = now
+        pieces = tuple(int(n) for n in strokes.pieces)
+        self.save(replace(self.state, pieces=pieces, classes=strokes.learnt.classes))
+
+    def _write(
+        self,
+        name: str,
+        before: Mapping[SectionIndex, Section],
+        now: Mapping[SectionIndex, Section],
+    ) -> None:
+        array = self._arrays[name]
+        try:
+            for index in before.keys() | now.keys():
+                old, new = before.get(index), now.get(index)
+                if old is new:
+                    continue
+                height, width = array.shape[-2:]
+                old, new = (_or_empty(each, height, width) for each in (old, new))
+                for rows, columns in _chunks(height, width):
+                    if not np.array_equal(old[rows, columns], new[rows, columns]):
+                        array[(*index, rows, columns)] = new[rows, columns]
+        except OSError as error:
+            raise FileWriteError(
+                f"Strokes cannot be written to {self.folder}: {error.strerror or error}. What was "
+                "painted before is safe. Make room, or save the project elsewhere."
+            ) from error
+
+    def painted(self) -> Strokes:
+        """Return all that was painted, parted as it was then.
+
+        Raises
+        ------
+        FileReadError
+            If a chunk is damaged.
+        """
+        sections, sides = (dict(self._sections(name)) for name in ("corrections", "sides"))
+        for index, section in sections.items():
+            sides.setdefault(index, np.zeros_like(section))
+        self._written = Paint(sections, sides)
+        annotations = Annotations(self.state.classes, sections)
+        if not sections:
+            return all_learnt(annotations)
+        pieces = np.zeros(256, np.int64)
+        pieces[: len(self.state.pieces)] = self.state.pieces
+        return restored(annotations, sides, pieces)
+
+    def _sections(self, name: str) -> Iterator[tuple[SectionIndex, Section]]:
+        """The sections of an array that hold something; only chunks that exist are looked at."""
+        array, found = self._arrays[name], set()
+        root = self.folder / ARRAYS / name / "c"
+        for path in root.rglob("*") if root.is_dir() else ():
+            parts = path.relative_to(root).parts
+            if len(parts) == array.ndim and all(part.isdecimal() for part in parts):
+                found.add(tuple(int(part) for part in parts[:-2]))
+        for index in sorted(found):
+            try:
+                section = np.asarray(array[index])
+            except (OSError, ValueError, RuntimeError) as error:
+                raise FileReadError(
+                    f"Section {index} of the {name} in {self.folder} is damaged ({error}). Take "
+                    f"the folder {root.joinpath(*map(str, index))} away to open the project "
+                    "without it."
+                ) from error
+            if section.any():
+                yield index, section
+
+    # --- mask ----------------------------------------------------------------------------
+
+    def keep_mask(self, index: SectionIndex, mask: Section, way: str) -> None:
+        """Write a section of the mask.
+
+        Parameters
+        ----------
+        index
+            Which section.
+        mask
+            Its classes.
+        way
+            What it was predicted with.
+
+        Raises
+        ------
+        FileWriteError
+            If it cannot be written.
+        """
+        try:
+            self._note_mask(index, None)  # from now on it is of the old one and the new one
+            self._arrays["mask"][index] = mask
+            self._note_mask(index, way)
+        except OSError as error:
+            raise FileWriteError(
+                f"The mask cannot be written to {self.folder}: {error.strerror or error}."
+            ) from error
+
+    def _note_mask(self, index: SectionIndex, way: str | None) -> None:
+        line = json.dumps({"section": list(index), "way": way})
+        with (self.folder / PREDICTED).open("a", encoding="utf-8") as file:
+            file.write(f"\n{line}")  # the line before may be cut
+
+    def masks(self) -> Iterator[tuple[SectionIndex, Section, str]]:
+        """Yield index, classes and way of each section of the mask that is whole."""
+        path = self.folder / PREDICTED
+        ways: dict[SectionIndex, str | None] = {}
+        for line in path.read_text("utf-8").splitlines() if path.exists() else ():
+            try:
+                entry = json.loads(line)
+                ways[tuple(int(n) for n in entry["section"])] = entry["way"]
+            except (ValueError, KeyError, TypeError):
+                continue  # the program was killed while it wrote the line
+        for index, way in sorted(ways.items()):
+            if way is not None:
+                yield index, np.asarray(self._arrays["mask"][index]), way
+
+
+def create_project(folder: Path, state: ProjectState) -> Project:
+    """Make a project and open it.
+
+    Parameters
+    ----------
+    folder
+        Its name ends with ``.unet``; it does not exist yet.
+    state
+        Which image, classes and settings.
+
+    Raises
+    ------
+    FileWriteError
+        If the folder is there already, or cannot be made.
+    """
+    if folder.suffix != SUFFIX:
+        folder = folder.with_name(folder.name + SUFFIX)
+    try:
+        folder.mkdir()
+        lock = _locked(folder)
+        (folder / VERSIONS).mkdir()
+        group = zarr.open_group(folder / ARRAYS, mode="w")
+        shape = state.image.shape
+        for name in _NAMES:
+            group.create_array(
+                name,
+                shape=shape,
+                dtype=np.uint8,
+                chunks=(*(1,) * (len(shape) - 2), *(min(CHUNK, n) for n in shape[-2:])),
+                dimension_names=[f"axis {n}" for n in range(len(shape) - 2)] + ["y", "x"],
+            )
+    except FileExistsError:
+        raise FileWriteError(
+            f"{folder} is there already. Open it, or choose another name."
+        ) from None
+    except OSError as error:
+        raise FileWriteError(
+            f"The project {folder} cannot be made: {error.strerror or error}."
+        ) from error
+    _write_state(folder, state)  # last of all: without it, the folder is no project
+    return Project(folder, state, lock)
+
+
+def open_project(folder: Path) -> Project:
+    """Open a project.
+
+    Raises
+    ------
+    FileReadError
+        If it is none, is damaged, open in another process, or of a newer version.
+    """
+    state = read_state(folder)
+    try:
+        lock = _locked(folder)
+    except OSError as error:
+        raise FileReadError(
+            f"{folder} cannot be written to ({error.strerror or error})."
+        ) from error
+    try:
+        _clear_away(folder)
+        return Project(folder, state, lock)
+    except (OSError, KeyError, ValueError) as error:
+        lock.release()
+        raise FileReadError(
+            f"The arrays of {folder} cannot be read ({error}). Get the folder {ARRAYS} from a "
+            "copy of the project."
+        ) from error
+
+
+def copy_project(project: Project, folder: Path) -> None:
+    """Copy all of a project to a folder that does not exist yet.
+
+    Raises
+    ------
+    FileWriteError
+        If it is there already, or cannot be written; what was copied is removed again.
+    """
+    try:
+        shutil.copytree(project.folder, folder, ignore=shutil.ignore_patterns(LOCK, OWNER))
+    except FileExistsError:
+        raise FileWriteError(f"{folder} is there already. Choose another name.") from None
+    except (OSError, shutil.Error) as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise FileWriteError(f"The project cannot be copied to {folder}: {error}.") from error
+
+
+def is_project(path: Path) -> bool:
+    """Tell whether a path is the folder of a project."""
+    return path.suffix == SUFFIX and (path / STATE).is_file()
+
+
+def read_state(folder: Path) -> ProjectState:
+    """Return which image, classes, versions, settings and view a project has, without opening it.
+
+    Raises
+    ------
+    FileReadError
+        If the folder is no project, damaged, or of a newer version of the program.
+    """
+    path = folder / STATE
+    if not path.is_file():
+        raise FileReadError(f"{folder} is no project: it holds no {STATE}.")
+    try:
+        return state_from_json(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise FileReadError(f"{path} cannot be read: {error}") from error
+
+
+def _write_state(folder: Path, state: ProjectState) -> None:
+    with replacing(folder / STATE) as temporary:
+        temporary.write_text(state_to_json(state), "utf-8")
+
+
+def _locked(folder: Path) -> filelock.BaseFileLock:
+    """Take the lock of a project; it goes with the process, however that ends."""
+    lock = filelock.FileLock(folder / LOCK)
+    owner = folder / OWNER
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        who = owner.read_text("utf-8") if owner.exists() else "another process"
+        raise FileReadError(f"{folder} is open in {who}. Close it there first.") from None
+    owner.write_text(f"process {os.getpid()} on {socket.gethostname()}", "utf-8")
+    return lock
+
+
+def _clear_away(folder: Path) -> None:
+    """Remove what was being written when the program was killed."""
+    for pattern in (f"{ARRAYS}/**/*.partial", ".project-*.json", f"{VERSIONS}/**/.*.safetensors"):
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)
+
+
+def _or_empty(section: Section | None, height: int, width: int) -> Section:
+    return np.zeros((height, width), np.uint8) if section is None else section
+
+
+def _chunks(height: int, width: int) -> Iterator[tuple[slice, slice]]:
+    for top in range(0, height, CHUNK):
+        for left in range(0, width, CHUNK):
+            yield slice(top, min(top + CHUNK, height)), slice(left, min(left + CHUNK, width))
