@@ -106,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
 
     opened = command("open", _open, "Open napari with the U-Net dock, and a stack if one is given.")
     stack = opened.add_mutually_exclusive_group()
-    stack.add_argument("path", nargs="?", help="image to open")
+    stack.add_argument("path", nargs="?", help="image or project (name.unet) to open")
     stack.add_argument("--sample", choices=("synthetic", "isbi2012"), help="open a sample stack")
 
     predict = command(
@@ -351,8 +351,10 @@ _BAR = "{l_bar}{bar}| {n:.1f}/{total:.0f} {unit} [{elapsed}<{remaining}]"
 
 def _open(parsed: argparse.Namespace) -> None:
     from napari_unet.io.images import reader_for
+    from napari_unet.io.projects import is_project
 
-    if parsed.path:
+    project = parsed.path is not None and is_project(Path(parsed.path))
+    if parsed.path and not project:
         reader_for(parsed.path)
     screens = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
     if sys.platform == "linux" and not any(os.environ.get(name) for name in screens):
@@ -370,11 +372,13 @@ def _open(parsed: argparse.Namespace) -> None:
             f"napari cannot open a window ({error}). Install a Qt binding, for example with: "
             'pip install "napari-unet-em[pyqt5]"'
         ) from error
-    viewer.window.add_plugin_dock_widget("napari-unet-em", "U-Net")
+    _, dock = viewer.window.add_plugin_dock_widget("napari-unet-em", "U-Net")
     # The canvas gets its size now; a stack that is opened before does not fit into it.
     get_qapp().processEvents()
     if parsed.sample:
         viewer.open_sample("napari-unet-em", parsed.sample)
+    elif project:
+        dock.projects.open(Path(parsed.path))
     elif parsed.path and not viewer.open(parsed.path, plugin="napari-unet-em"):
         viewer.close()
         raise CommandError(f"{parsed.path} could not be opened.")

@@ -164,6 +164,16 @@ def bundled_models() -> list[BundledModel]:
         return [BundledModel(each.stem, each) for each in sorted(path.glob("*.safetensors"))]
 
 
+def bundled_name(model: UNetModel) -> str:
+    """Return the name of the bundled model that this is; empty if it is none, or has learnt on."""
+    for each in bundled_models():
+        if each.name == model.name:
+            with safe_open(each.path, framework="pt") as file:
+                header = _header(each.path, file.metadata() or {})
+            return each.name if header["steps"] == model.steps else ""
+    return ""
+
+
 def find_model(name: str) -> UNetModel:
     """Return a bundled model by its name, or a model file by its path.
 

@@ -21,6 +21,7 @@ import json
 import os
 import shutil
 import socket
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -71,6 +72,7 @@ class Project:
         group = zarr.open_group(folder / ARRAYS, mode="r+")
         self._arrays: dict[str, Any] = {name: group[name] for name in _NAMES}
         self._written = Paint({}, {})
+        self._masks = threading.Lock()
 
     @property
     def name(self) -> str:
@@ -184,7 +186,7 @@ class Project:
     # --- mask ----------------------------------------------------------------------------
 
     def keep_mask(self, index: SectionIndex, mask: Section, way: str) -> None:
-        """Write a section of the mask.
+        """Write a section of the mask; any thread may.
 
         Parameters
         ----------
@@ -201,9 +203,10 @@ class Project:
             If it cannot be written.
         """
         try:
-            self._note_mask(index, None)  # from now on it is of the old one and the new one
-            self._arrays["mask"][index] = mask
-            self._note_mask(index, way)
+            with self._masks:
+                self._note_mask(index, None)  # from now on it is of the old one and the new one
+                self._arrays["mask"][index] = mask
+                self._note_mask(index, way)
         except OSError as error:
             raise FileWriteError(
                 f"The mask cannot be written to {self.folder}: {error.strerror or error}."

@@ -13,6 +13,7 @@ from napari_unet.core.image import ImageArray
 from napari_unet.core.units import standard_unit
 from napari_unet.io.files import FileReadError, FileWriteError
 from napari_unet.io.images import READERS, read_image, write_image
+from napari_unet.io.projects import is_project
 from napari_unet.plugin.jobs import awaited
 from napari_unet.plugin.layers import class_colours, layer_arguments
 
@@ -38,6 +39,19 @@ def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[LayerD
     if all(Path(p).suffix.lower() in READERS for p in paths):
         return read_layers
     return None
+
+
+def get_project_reader(path: str | list[str]) -> Callable[[Any], list[LayerData]] | None:
+    """Return the function that opens a project, or None if the folder is none."""
+    if isinstance(path, str) and is_project(Path(path)):
+        return open_as_project
+    return None
+
+
+def open_as_project(path: str | list[str]) -> list[LayerData]:
+    """Open a project in the dock; its layers come a moment later."""
+    _current_dock().projects.open(Path(path if isinstance(path, str) else path[0]))
+    return NOTHING
 
 
 def read_layers(path: str | list[str]) -> list[LayerData]:

@@ -117,6 +117,7 @@ class CorrectGroup(QGroupBox):
         self.add.clicked.connect(self.add_class)
         self.erase.clicked.connect(self._on_erase)
         self.hold_out.toggled.connect(self._on_hold_out)
+        session.events.holds_out.connect(self.hold_out.setChecked)
         session.events.classes.connect(self._fill)
         self._count = QTimer(self)
         self._count.setSingleShot(True)
@@ -261,6 +262,8 @@ class CorrectGroup(QGroupBox):
             self.table.item(row, PAINTED).setText(f"{count:,} px" if count else "–")
 
     def _on_hold_out(self, on: bool) -> None:
+        if on == self._session.holds_out:
+            return
         self._session.holds_out = on
         self._session.paint(self._session.annotations)
         self._show_held_out()

@@ -10,6 +10,8 @@ from napari.layers import Image
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import QApplication, QComboBox, QFrame, QScrollArea, QVBoxLayout, QWidget
 
+from napari_unet.core.config import TrainingConfig
+from napari_unet.io.project_state import ProjectState
 from napari_unet.plugin.correct_group import CorrectGroup
 from napari_unet.plugin.export_group import ExportGroup
 from napari_unet.plugin.exporting import Exporter
@@ -22,6 +24,8 @@ from napari_unet.plugin.opening import LayerKeeper
 from napari_unet.plugin.painting import StrokeWatcher
 from napari_unet.plugin.predict_group import PredictGroup
 from napari_unet.plugin.predicting import Predictor
+from napari_unet.plugin.project_group import ProjectGroup
+from napari_unet.plugin.projects import ProjectKeeper
 from napari_unet.plugin.session import Session
 from napari_unet.plugin.suggest_group import SuggestGroup
 from napari_unet.plugin.suggesting import Suggester
@@ -54,6 +58,14 @@ class UNetDock(QScrollArea):
         self.uncertainty = UncertaintyView(viewer, self.session, self)
         self.trainer = Trainer(self.session, self)
         self.versions = VersionViewer(viewer, self.session, self)
+        self.projects = ProjectKeeper(
+            viewer,
+            self.session,
+            self.keeper,
+            self.predictor,
+            lambda: self.learn_group.config(),
+            self,
+        )
         self.exporter = Exporter(self.session, self.keeper, self.predictor, self)
         self.image_group = ImageGroup(viewer, self.session, self.keeper)
         self.predict_group = PredictGroup(self.session, self.keeper, self.predictor)
@@ -62,6 +74,8 @@ class UNetDock(QScrollArea):
         self.learn_group = LearnGroup(self.session, self.trainer)
         self.versions_group = VersionsGroup(self.session, self.versions)
         self.export_group = ExportGroup(self.session, self.exporter)
+        self.project_group = ProjectGroup(self.session, self.projects)
+        self.projects.opened.connect(self._show_recipe)
 
         self.trainer.state_changed.connect(self.image_group.follow_training)
         self.trainer.state_changed.connect(self.predictor.follow_training)
@@ -74,6 +88,7 @@ class UNetDock(QScrollArea):
         layout.setContentsMargins(4, 4, 4, 4)
         for group in (
             self.image_group,
+            self.project_group,
             self.predict_group,
             self.correct_group,
             self.suggest_group,
@@ -103,15 +118,20 @@ class UNetDock(QScrollArea):
             self.uncertainty,
             self.trainer,
             self.versions,
+            self.projects,
             self.image_group,
         )
         QApplication.instance().aboutToQuit.connect(self.trainer.close)
+        QApplication.instance().aboutToQuit.connect(self.projects.close)
         self.destroyed.connect(partial(_let_go, parts))
         self.image_group.begin()
 
     def sizeHint(self) -> QSize:  # noqa: N802
         """Return the size that the dock asks napari for."""
         return QSize(WIDTH, 900)
+
+    def _show_recipe(self, state: ProjectState) -> None:
+        self.learn_group.show_config(TrainingConfig.from_dict(dict(state.settings["learn"])))
 
     def use_selected_image(self) -> None:
         """Work on the image that is selected in the layer list, if one is."""

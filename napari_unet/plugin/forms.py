@@ -143,6 +143,14 @@ def configured(form: Container, base: Configuration) -> Configuration:
     return base.replace(**{widget.name: widget.value for widget in form})
 
 
+def show_values(form: Container, config: Config) -> None:
+    """Show the values of a configuration in a form."""
+    for widget in form:
+        value = getattr(config, widget.name)
+        if widget.value != value:
+            widget.value = value
+
+
 @contextmanager
 def blocked(widget: QWidget) -> Iterator[None]:
     """Keep a widget quiet for a while."""

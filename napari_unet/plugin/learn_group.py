@@ -20,7 +20,7 @@ from napari_unet.core.config import TrainingConfig
 from napari_unet.core.learning import LearningStep
 from napari_unet.core.metrics import mean_iou
 from napari_unet.core.training import TrainingStep
-from napari_unet.plugin.forms import aligned, config_form, configured
+from napari_unet.plugin.forms import aligned, config_form, configured, show_values
 from napari_unet.plugin.learning import IDLE, PAUSED, RUNNING, STOPPING, Trainer
 from napari_unet.plugin.loss_curve import LossCurve
 from napari_unet.plugin.session import Session
@@ -93,6 +93,11 @@ class LearnGroup(QGroupBox):
         """Return the recipe as it is set in the form."""
         base = configured(self.options, TrainingConfig())
         return base.replace(augmentation=configured(self.augmentation, base.augmentation))
+
+    def show_config(self, config: TrainingConfig) -> None:
+        """Show a recipe in the form."""
+        show_values(self.options, config)
+        show_values(self.augmentation, config.augmentation)
 
     def _on_start(self) -> None:
         try:

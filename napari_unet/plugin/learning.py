@@ -65,6 +65,8 @@ class Trainer(QObject):
             return False
         self._config = config
         self._autosave = _autosave_path(session.image)
+        folder = session.project.versions if session.project else self._autosave.parent
+        self._versions = folder / self._autosave.stem
         self._begin_versions()
         model, image, strokes = session.model, session.image, session.strokes
         statistics, device = session.statistics, session.device
@@ -84,7 +86,7 @@ class Trainer(QObject):
                 should_stop=should_stop,
                 grow=grow,
             )
-            return kept_safe(learning, self._autosave)
+            return kept_safe(learning, self._autosave, self._versions)
 
         self._job = Job(
             "Learn from corrections",
@@ -184,7 +186,7 @@ class Trainer(QObject):
         if version.number == 0 and earlier is not None:
             kept[number] = replace(earlier, iou=version.iou, pieces=version.pieces)
         else:
-            path = version_path(self._autosave, version)
+            path = version_path(self._versions, version)
             on_disk = path.exists()
             kept[number] = KeptVersion(
                 number,
@@ -215,10 +217,10 @@ class Trainer(QObject):
         self.state_changed.emit(state)
 
 
-def kept_safe(learning: Work, path: Path) -> Work:
+def kept_safe(learning: Work, path: Path, versions: Path) -> Work:
     """Pass a training on, and write all weights that turn out to be the best so far.
 
-    The newest of them go to `path`, and each version to a file of its own. A crash or a window
+    The newest of them go to `path`, and each version to a file in the folder `versions`. A crash or a window
     closed in the middle then costs at most what was learnt since the last weights were handed
     out. A disk that is full does not end the training.
     """
@@ -231,7 +233,7 @@ def kept_safe(learning: Work, path: Path) -> Work:
             return end.value
         if step.is_new:
             problem = _save(path, step.best.model)
-            _save(version_path(path, step.best), step.best.model)
+            _save(version_path(versions, step.best), step.best.model)
             if problem and not told:
                 told = True
                 warnings.warn(
@@ -242,9 +244,9 @@ def kept_safe(learning: Work, path: Path) -> Work:
         news = yield step
 
 
-def version_path(path: Path, version: Version) -> Path:
-    """Return where a version of a training is written whose newest weights go to a path."""
-    return path.with_suffix("") / f"version-{version.number}.safetensors"
+def version_path(folder: Path, version: Version) -> Path:
+    """Return where a version of a training is written."""
+    return folder / f"version-{version.number}.safetensors"
 
 
 def _save(path: Path, model: UNetModel) -> str:

@@ -10,6 +10,7 @@ from napari.utils.notifications import show_error, show_warning
 from napari.viewer import Viewer
 from qtpy.QtCore import QObject, QTimer
 
+from napari_unet.core.image import ImageArray
 from napari_unet.plugin.layers import (
     CORRECTIONS,
     MASK,
@@ -66,6 +67,13 @@ class LayerKeeper(QObject):
         session.mask = self._layer(MASK)
         session.corrections = self._layer(CORRECTIONS)
         session.image = image
+
+    def image_of(self, layer: Image) -> ImageArray | None:
+        """Return the grey values of a layer; None if it cannot be segmented."""
+        try:
+            return image_from_layer(layer)
+        except ValueError:
+            return None
 
     def set_pixel_size(self, pixel_size: float | None) -> None:
         """Give the image, and what lies over it, this side of a pixel, in nanometres.

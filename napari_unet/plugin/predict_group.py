@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from qtpy.QtWidgets import (
     QCheckBox,
     QGroupBox,
@@ -12,7 +14,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_unet.plugin.forms import aligned, config_form, configured
+from napari_unet.plugin.forms import aligned, config_form, configured, show_values
 from napari_unet.plugin.opening import LayerKeeper
 from napari_unet.plugin.predicting import Predictor
 from napari_unet.plugin.session import Session
@@ -77,6 +79,7 @@ class PredictGroup(QGroupBox):
         predictor.changed.connect(self._enable)
         session.events.image.connect(self._enable)
         session.events.model.connect(self._enable)
+        session.events.prediction.connect(partial(show_values, self.options))
         self._enable()
 
     def _predict_section(self) -> None:

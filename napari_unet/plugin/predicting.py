@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
+import numpy as np
+import numpy.typing as npt
 from napari.layers import Labels
 from napari.viewer import Viewer
 from qtpy.QtCore import QObject, QTimer, Signal
@@ -88,6 +90,28 @@ class Predictor(QObject):
         if self._session.shown is not None:
             self._predicted[index] = self._session.shown, self._view_config()
             self.section_predicted.emit(index)
+
+    @property
+    def ways(self) -> Mapping[SectionIndex, Way]:
+        """By what each section was predicted."""
+        return self._predicted
+
+    def restore(self, index: SectionIndex, classes: npt.NDArray[np.uint8], current: bool) -> None:
+        """Show a section of an earlier mask where nothing newer is.
+
+        Parameters
+        ----------
+        current
+            Whether it was predicted by the session's model, as it is wished now.
+        """
+        session = self._session
+        if session.mask is None or session.model is None or index in self._predicted:
+            return
+        session.mask.data[index] = classes
+        if current:
+            self._predicted[index] = session.model, session.prediction
+        if index == self._index():
+            self._show_mask()
 
     def predict_stack(self) -> bool:
         """Predict what is not predicted yet as it is wished now, nearest sections first.

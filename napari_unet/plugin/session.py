@@ -18,6 +18,7 @@ from napari_unet.core.live import LiveModel
 from napari_unet.core.measuring import Rivals
 from napari_unet.core.model import UNetModel
 from napari_unet.io.models import load_model
+from napari_unet.io.projects import Project
 
 NOTHING = Annotations(class_table(["background", "foreground"]))
 
@@ -102,6 +103,8 @@ class Session:
         An earlier model that somebody looks at, instead of what is in use.
     mask, corrections
         The layers of this image, once they are there.
+    project
+        Where all of it is kept on disk; None until something is painted.
     device
         ``auto``, ``cpu``, ``cuda`` or ``mps``.
     prediction
@@ -123,6 +126,7 @@ class Session:
     viewed: UNetModel | None = None
     mask: Labels | None = None
     corrections: Labels | None = None
+    project: Project | None = None
     device: str = "auto"
     prediction: PredictionConfig = field(default_factory=PredictionConfig)
 
@@ -141,6 +145,7 @@ class Session:
                 "viewed",
                 "mask",
                 "corrections",
+                "project",
             ),
             lambda old, new: old is new,
         )
@@ -218,6 +223,11 @@ class Session:
         self.model = model.with_classes(self.classes)
 
 
+def user_data_folder() -> Path:
+    """Return the folder for what has no other place."""
+    return Path(platformdirs.user_data_dir("napari-unet"))
+
+
 def learnt_models_folder() -> Path:
-    """Return the folder where models are kept while they learn, so that none is lost."""
-    return Path(platformdirs.user_data_dir("napari-unet")) / "learnt"
+    """Return the folder of models that learnt where there was no project to keep them."""
+    return user_data_folder() / "learnt"

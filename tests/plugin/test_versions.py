@@ -18,7 +18,7 @@ from napari_unet.core.prediction import finish, gather, predict
 from napari_unet.io.models import save_model
 from napari_unet.plugin.dock import UNetDock
 from napari_unet.plugin.layers import show_section
-from napari_unet.plugin.session import KeptVersion, learnt_models_folder
+from napari_unet.plugin.session import KeptVersion
 from tests.plugin.conftest import await_view, messages
 from tests.plugin.test_learning import await_idle, start
 
@@ -184,7 +184,7 @@ def test_versions_list_what_learning_began_with_and_what_it_brought(
     assert in_use.iou == max(each.iou for each in versions)
     assert dock.session.model.steps == in_use.steps
     for each in versions[1:]:
-        assert each.path.is_relative_to(learnt_models_folder())
+        assert each.path.is_relative_to(dock.session.project.versions)
         assert each.load().steps == each.steps
     assert dock.learn_group.curve.ious
 

@@ -1,0 +1,455 @@
+"""Keeps the project of the image on disk: every stroke, version and mask as it is finished."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from napari.layers import Image
+from napari.utils.notifications import show_error
+from napari.viewer import Viewer
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from napari_unet.core.config import Config, PredictionConfig, TrainingConfig
+from napari_unet.core.held_out import Strokes
+from napari_unet.core.image import SectionIndex
+from napari_unet.core.model import UNetModel
+from napari_unet.io.files import FileReadError, FileWriteError
+from napari_unet.io.images import write_image
+from napari_unet.io.models import (
+    bundled_models,
+    bundled_name,
+    find_model,
+    load_model,
+    save_model,
+)
+from napari_unet.io.project_state import (
+    ImageSource,
+    ProjectState,
+    StoredVersion,
+    fingerprint,
+    image_source,
+)
+from napari_unet.io.projects import (
+    SUFFIX,
+    VERSIONS,
+    Project,
+    copy_project,
+    create_project,
+    open_project,
+)
+from napari_unet.plugin.jobs import Job, Work, call
+from napari_unet.plugin.layers import CORRECTIONS, find_layer, new_layer
+from napari_unet.plugin.opening import LayerKeeper
+from napari_unet.plugin.predicting import Predictor
+from napari_unet.plugin.project_view import look_of, show_look
+from napari_unet.plugin.session import KeptVersion, Session, user_data_folder
+
+READER = "napari-unet-em"
+SAVE_MILLISECONDS = 500
+"""So long after a change the settings and the view are written; paint is written at once."""
+
+
+class ProjectKeeper(QObject):
+    """Makes, saves, opens and closes the project of the session's image."""
+
+    changed = Signal()
+    """Another project is open, or none any more."""
+    opened = Signal(object)
+    """A project was opened; its `ProjectState`."""
+
+    def __init__(
+        self,
+        viewer: Viewer,
+        session: Session,
+        keeper: LayerKeeper,
+        predictor: Predictor,
+        recipe: Callable[[], TrainingConfig],
+        parent: QObject | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self._session = session
+        self._keeper = keeper
+        self._predictor = predictor
+        self._recipe = recipe
+        self._opening = False
+        self._told = ""
+        self._kept_models: dict[Path, UNetModel] = {}
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="masks")
+        self._problems: deque[BaseException] = deque()
+        self._soon = QTimer(self)
+        self._soon.setSingleShot(True)
+        self._soon.setInterval(SAVE_MILLISECONDS)
+        self._soon.timeout.connect(self.save)
+        events = session.events
+        events.image_layer.connect(self.close)
+        events.corrections.connect(self.close)  # removed, or another: its paint is another's
+        events.strokes.connect(self._on_strokes)
+        events.versions.connect(self.save)
+        for each in (events.classes, events.image, events.model, events.prediction):
+            each.connect(self._save_soon)
+        viewer.dims.events.point.connect(self._save_soon)
+        predictor.section_predicted.connect(self._on_predicted)
+
+    def let_go(self) -> None:
+        """Save, close, and stop following the viewer."""
+        self._viewer.dims.events.point.disconnect(self._save_soon)
+        self.close()
+        self._writer.shutdown()
+
+    # --- what others may ask -------------------------------------------------------------
+
+    @property
+    def project(self) -> Project | None:
+        return self._session.project
+
+    def save_as(self, folder: Path) -> None:
+        """Make the project in this folder, or move on to a copy of it there.
+
+        Raises
+        ------
+        FileWriteError
+            If the folder is there already, or cannot be written.
+        """
+        folder = folder if folder.suffix == SUFFIX else folder.with_name(folder.name + SUFFIX)
+        if self.project is None:
+            self._create(folder)
+            return
+        self.save()
+        copy_project(self.project, folder)
+        strokes = self._session.strokes
+        self._end()
+        project = open_project(folder)
+        self._session.project = project
+        project.painted()
+        project.paint(strokes)
+        self.save()
+        self.changed.emit()
+
+    def open(self, folder: Path) -> None:
+        """Open a project, and bring the viewer to where it was left.
+
+        Its image is opened, if it is not the one that is worked on.
+        """
+        try:
+            project = open_project(folder)
+        except FileReadError as error:
+            show_error(str(error))
+            return
+
+        def read() -> tuple[Strokes, UNetModel]:
+            return project.painted(), _model_of(project)
+
+        job = Job(f"Open {folder.name}", call(read), parent=self)
+        job.returned.connect(partial(self._show, project))
+        job.failed.connect(lambda _: project.close())
+        job.start()
+
+    def save(self) -> None:
+        """Write which classes, versions, settings and view there are."""
+        self._soon.stop()
+        project = self.project
+        if project is None or self._opening:
+            return
+        with self._complaining():
+            self._keep_models(project)
+            project.save(self._state(project.state.image))
+
+    def close(self) -> None:
+        """Save the project, and let others open it."""
+        if self.project is not None and not self._opening:
+            self.save()
+            self._end()
+            self.changed.emit()
+
+    def _end(self) -> None:
+        project, self._session.project = self.project, None
+        assert project is not None
+        self._writer.submit(int).result()  # what was handed to it before is on disk then
+        project.close()
+
+    # --- making one ----------------------------------------------------------------------
+
+    def _on_strokes(self, strokes: Strokes) -> None:
+        session = self._session
+        if self._opening or session.image is None or session.corrections is None:
+            return
+        with self._complaining():
+            if self.project is None:
+                if not strokes.painted:
+                    return
+                self._create(default_folder(session.image_layer, session.image.name))
+            assert self.project is not None
+            self.project.paint(strokes)
+
+    def _create(self, folder: Path) -> None:
+        session = self._session
+        image, layer = session.image, session.image_layer
+        if image is None or layer is None:
+            raise FileWriteError("There is no image to make a project for. Open one first.")
+        path, sample = str(layer.source.path or ""), layer.source.sample or ()
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        source = image_source(image, folder, path, tuple(sample))
+        if not path and not sample:
+            source = replace(source, path=str(folder / IMAGE), beside=IMAGE)
+        project = create_project(folder, self._state(source))
+        session.project = project
+        if source.beside == IMAGE:  # it is nowhere else
+            job = Job(
+                "Keep the image", call(partial(write_image, folder / IMAGE, image)), parent=self
+            )
+            job.start()
+        with self._complaining():
+            project.paint(session.strokes)
+            self.save()
+        for index in list(self._predictor.ways):
+            self._on_predicted(index)
+        self.changed.emit()
+
+    def _keep_models(self, project: Project) -> None:
+        """See that the project can be opened where files of models elsewhere are not."""
+        session = self._session
+        begun = {
+            project.folder / begin_file(each.number): each.model
+            for each in session.versions
+            if each.model is not None and not bundled_name(each.model)
+        }
+        model = session.model
+        if model is not None and session.version is None and not bundled_name(model):
+            begun[project.folder / OWN_MODEL] = model
+        for path, each in begun.items():
+            if self._kept_models.get(path) is not each:
+                save_model(path, each, half=True)
+                self._kept_models[path] = each
+
+    def _state(self, source: ImageSource) -> ProjectState:
+        session, folder = self._session, self.project.folder if self.project else None
+        image = session.image
+        if image is not None:  # the pixel size may have been typed in
+            source = replace(source, scale=image.scale, units=image.units)
+        return ProjectState(
+            source,
+            session.classes,
+            (session.model and bundled_name(session.model)) or OWN_MODEL,
+            session.version,
+            tuple(_stored(each, folder) for each in session.versions),
+            tuple(int(n) for n in session.strokes.pieces),
+            session.holds_out,
+            {"learn": _plain(self._recipe()), "predict": _plain(session.prediction)},
+            look_of(self._viewer, session),
+        )
+
+    # --- opening one ---------------------------------------------------------------------
+
+    def _show(self, project: Project, found: tuple[Strokes, UNetModel]) -> None:
+        strokes, model = found
+        session = self._session
+        self.close()
+        self._opening = True
+        try:
+            layer = self._image_layer(project)
+            self._keeper.choose(None)
+            session.classes = project.state.classes
+            corrections = find_layer(self._viewer, CORRECTIONS, layer)
+            if corrections is None:
+                corrections = new_layer(self._viewer, CORRECTIONS, layer, session.classes)
+            # Filled before anybody watches it: an empty one would count as erased.
+            corrections.data[...] = 0
+            for index, section in strokes.painted.items():
+                corrections.data[index] = section
+            self._keeper.choose(layer)
+            corrections.refresh()
+            session.classes = project.state.classes
+            session.holds_out = project.state.holds_out
+            session.paint(strokes.learnt.with_sections(strokes.painted, session.classes), strokes)
+            session.versions = tuple(_kept(each, project) for each in project.state.versions)
+            session.version = project.state.version
+            session.model = session.named(model)
+            session.prediction = PredictionConfig.from_dict(
+                dict(project.state.settings.get("predict", {}))
+            )
+            session.project = project
+            show_look(self._viewer, session, project.state.view)
+        except (FileReadError, ValueError) as error:
+            project.close()
+            show_error(str(error))
+            return
+        finally:
+            self._opening = False
+        self._show_masks(project)
+        self.opened.emit(project.state)
+        self.changed.emit()
+
+    def _image_layer(self, project: Project) -> Image:
+        """The layer of the project's image, opened if it is not there."""
+        source = project.state.image
+
+        def fits(layer: Image) -> bool:
+            image = self._keeper.image_of(layer)
+            return (
+                image is not None
+                and image.shape == source.shape
+                and fingerprint(image) == source.fingerprint
+            )
+
+        here = self._session.image_layer
+        if here is not None and fits(here):
+            return here
+        if source.sample:
+            opened = self._viewer.open_sample(*source.sample)
+        else:
+            opened = self._viewer.open(str(source.find(project.folder)), plugin=READER)
+        for layer in opened:
+            if isinstance(layer, Image) and fits(layer):
+                layer.scale, layer.units = source.scale, source.units
+                return layer
+        raise FileReadError(
+            f"The image of the project {project.folder} has changed since it was painted on: its "
+            "grey values are not the same. Get the image as it was, and open the project again."
+        )
+
+    def _show_masks(self, project: Project) -> None:
+        """Bring back what was predicted, in a thread since it may be much."""
+
+        def work(should_stop: Callable[[], bool]) -> Work:
+            yield from project.masks()
+
+        job = Job("Open masks", work, parent=self)
+
+        def show(found: tuple[SectionIndex, Any, str]) -> None:
+            session = self._session
+            if self.project is project and session.model is not None:
+                index, section, way = found
+                current = way == _in_words(session.model, session.prediction)
+                self._predictor.restore(index, section, current)
+            else:
+                job.stop()
+
+        job.yielded.connect(show)
+        job.start()
+
+    # --- masks ---------------------------------------------------------------------------
+
+    def _on_predicted(self, index: SectionIndex) -> None:
+        project, mask, session = self.project, self._session.mask, self._session
+        if project is None or mask is None or self._opening:
+            return
+        model, config = self._predictor.ways[index]
+        if not isinstance(model, UNetModel) or session.viewed is not None:
+            return  # what the live head sees is found again from the strokes
+        written = self._writer.submit(
+            project.keep_mask, index, np.array(mask.data[index]), _in_words(model, config)
+        )
+        written.add_done_callback(self._on_written)
+        while self._problems:
+            self._complain(str(self._problems.popleft()))
+
+    def _on_written(self, future: Future[None]) -> None:
+        """In the thread that writes: it is told of with the next section."""
+        problem = future.exception()
+        if problem is not None:
+            self._problems.append(problem)
+
+    # --- saying so -----------------------------------------------------------------------
+
+    def _save_soon(self) -> None:
+        if self.project is not None and not self._opening:
+            self._soon.start()
+
+    @contextmanager
+    def _complaining(self) -> Iterator[None]:
+        try:
+            yield
+        except (FileWriteError, OSError, ValueError) as error:
+            self._complain(str(error))
+        else:
+            self._told = ""
+
+    def _complain(self, message: str) -> None:
+        """Tell of a problem, once as long as it lasts."""
+        if message != self._told:
+            self._told = message
+            show_error(message)
+
+
+IMAGE, OWN_MODEL = "image.tif", f"{VERSIONS}/model.safetensors"
+
+
+def begin_file(number: int) -> str:
+    """Return where weights are kept that a training began with."""
+    return f"{VERSIONS}/begin-{number}.safetensors"
+
+
+def default_folder(layer: Image | None, name: str) -> Path:
+    """Return where the project of an image is made: beside its file if one may write there."""
+    path = layer.source.path if layer is not None else None
+    place = Path(path).absolute().parent if path else None
+    if place is None or not os.access(place, os.W_OK):
+        place = user_data_folder() / "projects"
+    stem = Path(path).name.split(".")[0] if path else name
+    stem = "".join(c if c.isalnum() or c in "-_ ." else "-" for c in stem).strip() or "image"
+    number = 1
+    while (folder := place / f"{stem}{f'-{number}' if number > 1 else ''}{SUFFIX}").exists():
+        number += 1
+    return folder
+
+
+def _model_of(project: Project) -> UNetModel:
+    """The model that was in use."""
+    state = project.state
+    version = next((each for each in state.versions if each.number == state.version), None)
+    name = version.file if version is not None else state.model
+    return load_model(project.folder / name) if "/" in name else find_model(name)
+
+
+def _stored(version: KeptVersion, folder: Path | None) -> StoredVersion:
+    path, model = version.path, version.model
+    file = (model and bundled_name(model)) or begin_file(version.number)
+    if path is not None:
+        bundled = {each.path: each.name for each in bundled_models()}
+        inside = folder is not None and path.is_relative_to(folder)
+        file = path.relative_to(folder).as_posix() if inside and folder else str(path)
+        file = bundled.get(path, file)
+    return StoredVersion(
+        version.number,
+        version.name,
+        version.steps,
+        version.iou,
+        version.pieces,
+        version.begins,
+        file,
+    )
+
+
+def _kept(version: StoredVersion, project: Project) -> KeptVersion:
+    bundled = {each.name: each.path for each in bundled_models()}
+    path = bundled.get(version.file) or project.folder / version.file
+    return KeptVersion(
+        version.number,
+        version.name,
+        version.steps,
+        version.iou,
+        version.pieces,
+        path=path,
+        begins=version.begins,
+    )
+
+
+def _in_words(model: UNetModel, config: PredictionConfig) -> str:
+    """What a model is, and how it predicts, in words that outlast it."""
+    way = {"model": model.name, "steps": model.steps, "how": _plain(config)}
+    return json.dumps(way, sort_keys=True)
+
+
+def _plain(config: Config) -> dict[str, Any]:
+    return config.to_dict()
