@@ -6,12 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from napari_unet.core.image import ImageArray
-from napari_unet.io import tiff
+from napari_unet.io import tiff, zarrs
 from napari_unet.io.files import FileReadError
 
 READERS: dict[str, Callable[[Path], ImageArray]] = {
     ".tif": tiff.read_tiff,
     ".tiff": tiff.read_tiff,
+    **dict.fromkeys(zarrs.SUFFIXES, zarrs.read_zarr),
 }
 """Function that reads a file, by suffix."""
 
@@ -39,9 +40,12 @@ def reader_for(path: Path | str) -> Callable[[Path], ImageArray]:
     Raises
     ------
     FileReadError
-        If there is no such file, or no format has its suffix.
+        If there is no such file, or no format has its suffix. Whether there is a store is left to
+        its reader, which can tell what is in it instead.
     """
     path = Path(path)
+    if zarrs.is_zarr(path):
+        return zarrs.read_zarr
     reader = READERS.get(path.suffix.lower())
     if path.is_dir() or (reader is None and path.exists()):
         raise FileReadError(
