@@ -26,6 +26,7 @@ from napari_unet.core.config import (
 )
 
 if TYPE_CHECKING:
+    from napari_unet.core.blocks import Finding
     from napari_unet.core.evaluation import Comparison
     from napari_unet.core.image import ImageArray
     from napari_unet.core.model import UNetModel
@@ -114,7 +115,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     predict.add_argument("image", metavar="IN", help="image to segment")
     predict.add_argument(
-        "-o", "--output", required=True, metavar="OUT", help="file to write (.tif)"
+        "-o",
+        "--output",
+        required=True,
+        metavar="OUT",
+        help="file to write (.tif, .mrc, .h5, .png), or .zarr, which is written while it is "
+        "predicted, may be larger than memory, and goes on where it was interrupted; "
+        "IMAGE.zarr/labels/NAME is a place among the labels of an OME-Zarr image",
+    )
+    predict.add_argument(
+        "--overwrite", action="store_true", help="begin anew where a .zarr is there already"
     )
     predict.add_argument(
         "--class", dest="class_name", metavar="NAME", help="only this class, as 0/255"
@@ -328,14 +338,16 @@ def _check_pixel_size(given: float | None) -> None:
         raise CommandError(f"--pixel-size must be a positive number; got {given}.")
 
 
-def _check_output(path: str) -> None:
+def _check_output(path: str, *, may_be_folder: bool = False) -> None:
     """Complain before the work, not after it."""
     folder = Path(path).resolve().parent
+    if may_be_folder and folder.name == "labels" and not folder.exists():
+        folder = folder.parent  # labels of an image that has none so far
     if not folder.is_dir():
         raise CommandError(f"Cannot write {path}: there is no folder {folder}.")
     if not os.access(folder, os.W_OK):
         raise CommandError(f"Cannot write {path}: the folder {folder} may not be written to.")
-    if Path(path).is_dir():
+    if Path(path).is_dir() and not may_be_folder:
         raise CommandError(f"Cannot write {path}: it is a folder.")
 
 
@@ -383,16 +395,22 @@ def _open(parsed: argparse.Namespace) -> None:
 
 def _predict(parsed: argparse.Namespace) -> None:
     from napari_unet.core.annotations import class_number
+    from napari_unet.core.blocks import Finding
     from napari_unet.core.prediction import finish, gather, only_class, predict
     from napari_unet.io.images import write_image, writer_for
     from napari_unet.io.models import DEFAULT_MODEL, find_model
+    from napari_unet.io.ome_zarr import write_ome_zarr
 
-    writer_for(parsed.output)
-    _check_output(parsed.output)
+    in_blocks = writer_for(parsed.output) is write_ome_zarr
+    _check_output(parsed.output, may_be_folder=in_blocks or parsed.output.endswith(".png"))
     model = find_model(parsed.model or DEFAULT_MODEL)
     number = class_number(model.classes, parsed.class_name) if parsed.class_name else None
     image = _read_grey(parsed.image, parsed.channel, parsed.pixel_size)
     config = PredictionConfig(**_given(parsed, PredictionConfig))
+    if in_blocks:
+        finding = Finding(parsed.probabilities, number or 0)
+        _predict_in_blocks(parsed, model, image, finding, config)
+        return
     with _progress(sum(1 for _ in image.sections()), "sections") as bar:
         tiles = predict(model, image, config, device=parsed.device)
         found = finish(
@@ -403,7 +421,59 @@ def _predict(parsed: argparse.Namespace) -> None:
         found = image.with_data(found.data[number - 1])
     elif number is not None:
         found = only_class(found, number)
-    write_image(parsed.output, found)
+    is_mask = number is None and not parsed.probabilities
+    write_image(parsed.output, found, model.classes if is_mask else ())
+
+
+def _predict_in_blocks(
+    parsed: argparse.Namespace,
+    model: UNetModel,
+    image: ImageArray,
+    finding: Finding,
+    config: PredictionConfig,
+) -> None:
+    """Predict straight into a store, and go on where an earlier run stopped."""
+    from napari_unet.core.blocks import block_height, plan_blocks
+    from napari_unet.core.model import check_takes_grey
+    from napari_unet.core.prediction import finish, known_statistics
+    from napari_unet.io.prediction_store import (
+        open_store,
+        origin_of,
+        predict_into,
+        remaining_blocks,
+    )
+
+    output = Path(parsed.output)
+    if output.resolve() in (Path(parsed.image).resolve(), *Path(parsed.image).resolve().parents):
+        raise CommandError(f"{output} is the image itself; choose another name for the prediction.")
+    check_takes_grey(model)
+    statistics = known_statistics(image)
+    height = block_height(model, config)
+    origin = origin_of(model, image, config, finding, statistics)
+    store = open_store(
+        output, model, image, finding, origin, height=height, overwrite=parsed.overwrite
+    )
+    if store.is_finished:
+        _say(f"{output} is finished already, by the same model with the same options.")
+        return
+    total = len(plan_blocks(image, height))
+    blocks = remaining_blocks(store, image, height)
+    if len(blocks) < total:
+        _say(f"Going on with {output}: {total - len(blocks)} of {total} blocks are finished.")
+    with _progress(total, "blocks") as bar:
+        bar.update(total - len(blocks))
+        work = predict_into(
+            store,
+            model,
+            image,
+            finding,
+            config,
+            blocks,
+            statistics=statistics,
+            device=parsed.device,
+        )
+        finish(work, lambda done: bar.update(total - len(blocks) + done - bar.n))
+    store.close()
 
 
 def _train(parsed: argparse.Namespace) -> int:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from napari_unet.core.annotations import ClassTable
 from napari_unet.core.image import ImageArray
-from napari_unet.io import tiff, zarrs
+from napari_unet.io import hdf5_writer, mrc_writer, ome_zarr, png_series, tiff, zarrs
 from napari_unet.io.files import FileReadError
 
 READERS: dict[str, Callable[[Path], ImageArray]] = {
@@ -16,9 +17,16 @@ READERS: dict[str, Callable[[Path], ImageArray]] = {
 }
 """Function that reads a file, by suffix."""
 
-WRITERS: dict[str, Callable[[Path, ImageArray], None]] = {
+Writer = Callable[[Path, ImageArray, ClassTable], None]
+"""Writes an image, or a class mask with the names of its classes."""
+
+WRITERS: dict[str, Writer] = {
     ".tif": tiff.write_tiff,
     ".tiff": tiff.write_tiff,
+    ".zarr": ome_zarr.write_ome_zarr,
+    ".mrc": mrc_writer.write_mrc,
+    ".h5": hdf5_writer.write_hdf5,
+    ".png": png_series.write_png,
 }
 """Function that writes an image, by suffix."""
 
@@ -56,8 +64,18 @@ def reader_for(path: Path | str) -> Callable[[Path], ImageArray]:
     return reader
 
 
-def write_image(path: Path | str, image: ImageArray) -> None:
+def write_image(path: Path | str, image: ImageArray, classes: ClassTable = ()) -> None:
     """Write an image with its spacing and units; it replaces an older file when it is whole.
+
+    Parameters
+    ----------
+    path
+        The suffix chooses the format. ``x.zarr/labels/name`` is a place among the labels of an
+        OME-Zarr image.
+    image
+        Its data may be larger than memory.
+    classes
+        What the values 1, 2, ... mean, if it is a class mask; told where the format can hold it.
 
     Raises
     ------
@@ -67,10 +85,10 @@ def write_image(path: Path | str, image: ImageArray) -> None:
         If it cannot be written; an older file stays.
     """
     writer = writer_for(path)
-    writer(Path(path), image)
+    writer(Path(path), image, classes)
 
 
-def writer_for(path: Path | str) -> Callable[[Path, ImageArray], None]:
+def writer_for(path: Path | str) -> Writer:
     """Return the function that writes files of this name.
 
     Raises
@@ -78,6 +96,8 @@ def writer_for(path: Path | str) -> Callable[[Path, ImageArray], None]:
     ValueError
         If no format has this suffix.
     """
+    if ome_zarr.labelled_image(Path(path)) is not None:
+        return ome_zarr.write_ome_zarr
     writer = WRITERS.get(Path(path).suffix.lower())
     if writer is None:
         raise ValueError(
