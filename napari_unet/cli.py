@@ -126,6 +126,19 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument(
         "--overwrite", action="store_true", help="begin anew where a .zarr is there already"
     )
+    helpers = predict.add_mutually_exclusive_group()
+    helpers.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="predict a .zarr with so many processes of this machine",
+    )
+    helpers.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="predict a .zarr with the workers of a Dask scheduler, such as tcp://host:8786; they "
+        "must see the same files under the same paths",
+    )
     predict.add_argument(
         "--class", dest="class_name", metavar="NAME", help="only this class, as 0/255"
     )
@@ -319,15 +332,11 @@ def _training_config(parsed: argparse.Namespace, recipe: Recipe) -> TrainingConf
 
 
 def _read_grey(path: str, channel: int | None, pixel_size: float | None = None) -> ImageArray:
-    from napari_unet.core.image import as_grey
-    from napari_unet.io.images import read_image
+    from napari_unet.io.images import read_grey
 
     _check_pixel_size(pixel_size)
-    image = read_image(path)
-    if pixel_size is not None:
-        image = image.with_pixel_size(pixel_size)
     try:
-        return as_grey(image, channel)
+        return read_grey(path, channel, pixel_size)
     except ValueError as error:
         hint = " Say which with --channel." if "channel" in str(error) else ""
         raise CommandError(f"{error}{hint}") from error
@@ -402,6 +411,7 @@ def _predict(parsed: argparse.Namespace) -> None:
     from napari_unet.io.ome_zarr import write_ome_zarr
 
     in_blocks = writer_for(parsed.output) is write_ome_zarr
+    _check_cluster(parsed, in_blocks)
     _check_output(parsed.output, may_be_folder=in_blocks or parsed.output.endswith(".png"))
     model = find_model(parsed.model or DEFAULT_MODEL)
     number = class_number(model.classes, parsed.class_name) if parsed.class_name else None
@@ -434,6 +444,7 @@ def _predict_in_blocks(
 ) -> None:
     """Predict straight into a store, and go on where an earlier run stopped."""
     from napari_unet.core.blocks import block_height, plan_blocks
+    from napari_unet.core.devices import choose_device
     from napari_unet.core.model import check_takes_grey
     from napari_unet.core.prediction import finish, known_statistics
     from napari_unet.io.prediction_store import (
@@ -447,6 +458,7 @@ def _predict_in_blocks(
     if output.resolve() in (Path(parsed.image).resolve(), *Path(parsed.image).resolve().parents):
         raise CommandError(f"{output} is the image itself; choose another name for the prediction.")
     check_takes_grey(model)
+    choose_device(parsed.device)
     statistics = known_statistics(image)
     height = block_height(model, config)
     origin = origin_of(model, image, config, finding, statistics)
@@ -460,8 +472,24 @@ def _predict_in_blocks(
     blocks = remaining_blocks(store, image, height)
     if len(blocks) < total:
         _say(f"Going on with {output}: {total - len(blocks)} of {total} blocks are finished.")
-    with _progress(total, "blocks") as bar:
-        bar.update(total - len(blocks))
+    if _on_cluster(parsed):
+        from napari_unet.io.cluster import Errand, predict_on_cluster
+
+        errand = Errand(
+            image=str(Path(parsed.image).resolve()),
+            channel=parsed.channel,
+            pixel_size=parsed.pixel_size,
+            model=_model_for_others(parsed.model),
+            output=str(output.resolve()),
+            finding=finding,
+            config=config,
+            statistics=statistics,
+            device=parsed.device,
+        )
+        work = predict_on_cluster(
+            store, errand, blocks, address=parsed.cluster, workers=parsed.workers
+        )
+    else:
         work = predict_into(
             store,
             model,
@@ -472,8 +500,42 @@ def _predict_in_blocks(
             statistics=statistics,
             device=parsed.device,
         )
+    with _progress(total, "blocks") as bar:
+        bar.update(total - len(blocks))
         finish(work, lambda done: bar.update(total - len(blocks) + done - bar.n))
     store.close()
+
+
+def _on_cluster(parsed: argparse.Namespace) -> bool:
+    return parsed.cluster is not None or parsed.workers is not None
+
+
+def _check_cluster(parsed: argparse.Namespace, in_blocks: bool) -> None:
+    """Complain before the work if others cannot help with it."""
+    from importlib.util import find_spec
+
+    if not _on_cluster(parsed):
+        return
+    if not in_blocks:
+        raise CommandError(
+            "--workers and --cluster go with an output that ends with .zarr, into which many can "
+            "write at a time."
+        )
+    if parsed.workers is not None and parsed.workers < 1:
+        raise CommandError(f"--workers must be at least 1; got {parsed.workers}.")
+    if find_spec("distributed") is None:
+        raise CommandError(
+            "--workers and --cluster need dask.distributed. Install it with: "
+            'pip install "napari-unet-em[cluster]"'
+        )
+
+
+def _model_for_others(name: str | None) -> str:
+    """The name of a bundled model, or a path that is the same for everybody."""
+    from napari_unet.io.models import DEFAULT_MODEL, bundled_models
+
+    name = name or DEFAULT_MODEL
+    return name if name in {each.name for each in bundled_models()} else str(Path(name).resolve())
 
 
 def _train(parsed: argparse.Namespace) -> int:

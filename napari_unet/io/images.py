@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from napari_unet.core.annotations import ClassTable
-from napari_unet.core.image import ImageArray
+from napari_unet.core.image import ImageArray, as_grey
 from napari_unet.io import hdf5_writer, mrc_writer, ome_zarr, png_series, tiff, zarrs
 from napari_unet.io.files import FileReadError
 
@@ -40,6 +40,33 @@ def read_image(path: Path | str) -> ImageArray:
         If the file is missing, damaged or of an unknown format.
     """
     return reader_for(path)(Path(path))
+
+
+def read_grey(
+    path: Path | str, channel: int | None = None, pixel_size: float | None = None
+) -> ImageArray:
+    """Return the image in a file as grey values.
+
+    Parameters
+    ----------
+    path
+        See `read_image`.
+    channel
+        Which one, of an image of several channels.
+    pixel_size
+        In nanometres, instead of what the file says.
+
+    Raises
+    ------
+    FileReadError
+        See `read_image`.
+    ValueError
+        If a channel has to be chosen, or is not there.
+    """
+    image = read_image(path)
+    if pixel_size is not None:
+        image = image.with_pixel_size(pixel_size)
+    return as_grey(image, channel)
 
 
 def reader_for(path: Path | str) -> Callable[[Path], ImageArray]:

@@ -113,8 +113,8 @@ class PredictionStore:
     ) -> None:
         self.path = path
         self._image = image
-        self._described = described
-        self._classes = classes
+        self.described = described
+        self.classes = classes
 
     @property
     def is_finished(self) -> bool:
@@ -177,7 +177,7 @@ class PredictionStore:
         try:
             for unfinished in (self.path / FULL).rglob("*.partial"):
                 unfinished.unlink()  # of a process that was killed
-            add_levels(zarr.open_group(self.path, mode="r+"), self._described, self._classes)
+            add_levels(zarr.open_group(self.path, mode="r+"), self.described, self.classes)
             (self.path / JOURNAL).unlink()
         except OSError as error:
             raise self._problem(error) from error
@@ -186,7 +186,7 @@ class PredictionStore:
         index = dict(zip(self._image.axes, block.section, strict=False))
         return tuple(
             block.rows if axis == "Y" else index.get(axis, slice(None))
-            for axis in self._described.axes
+            for axis in self.described.axes
         )
 
     def _chunks(self, array: zarr.Array[Any], where: tuple[int | slice, ...]) -> list[Path]:
@@ -244,9 +244,7 @@ def open_store(
     FileWriteError
         If something else is there, or nothing can be written.
     """
-    described = as_ome(_described(image, finding, len(model.classes)))
-    classes = model.classes if finding.is_class_mask else ()
-    store = PredictionStore(path, image, described, classes)
+    store = described_store(path, image, finding, model.classes)
     check_replaceable(path)
     if path.is_dir() and any(path.iterdir()) and not overwrite:
         begun = _record(path)
@@ -266,14 +264,22 @@ def open_store(
     with placing(path) as (temporary, source):
         new_group(
             temporary,
-            described,
-            classes,
+            store.described,
+            store.classes,
             chunk=height,
             source=source,
             attributes={RECORD: asdict(origin)},
         )
         (temporary / JOURNAL).touch()
     return store
+
+
+def described_store(
+    path: Path, image: ImageArray, finding: Finding, classes: ClassTable
+) -> PredictionStore:
+    """Return the store that holds what is found in an image, whether it is there or not."""
+    described = as_ome(_described(image, finding, len(classes)))
+    return PredictionStore(path, image, described, classes if finding.is_class_mask else ())
 
 
 def _record(path: Path) -> dict[str, Any] | None:
