@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +14,9 @@ from napari_unet.core.image import ImageArray
 from napari_unet.core.units import nanometres
 from napari_unet.io.files import replacing
 from napari_unet.io.streaming import ordered_axes, sections_of
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer as Buffer
 
 DATA_SET = "data"
 CHUNK = 256
@@ -36,13 +41,7 @@ def write_hdf5(path: Path, image: ImageArray, classes: ClassTable = ()) -> None:
     shape = tuple(sizes[axis] for axis in axes)
     chunks = {"Y": min(CHUNK, sizes["Y"]), "X": min(CHUNK, sizes["X"]), "S": sizes.get("S", 1)}
     dtype = np.dtype(np.uint8) if image.dtype == bool else image.dtype.newbyteorder("=")
-    with (
-        replacing(path) as temporary,
-        # Written by Python rather than by the library, which ends the process where a full disk
-        # keeps it from closing the file.
-        temporary.open("r+b") as stream,
-        h5py.File(stream, "w") as file,
-    ):
+    with replacing(path) as temporary, _Disk(temporary) as disk, h5py.File(disk, "w") as file:
         data = file.create_dataset(
             DATA_SET,
             shape,
@@ -60,6 +59,42 @@ def write_hdf5(path: Path, image: ImageArray, classes: ClassTable = ()) -> None:
             data.attrs["class_colours"] = [each.colour for each in classes]
         for index, section in sections_of(image, axes):
             data[index] = section
+            if disk.problem is not None:
+                break
+
+
+class _Disk(io.FileIO):
+    """A file that keeps its errors until it is closed.
+
+    The library cannot close what it could not write, and ends the process when it tries.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "r+b")
+        self.problem: OSError | None = None
+
+    def write(self, content: Buffer) -> int:
+        size = memoryview(content).nbytes
+        try:
+            if self.problem is None:
+                written = super().write(content)
+                while written < size:
+                    written += super().write(memoryview(content)[written:])
+        except OSError as error:
+            self.problem = error
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.problem = self.problem or error
+            return size or 0
+
+    def __exit__(self, *told: Any) -> None:
+        super().__exit__(*told)
+        if self.problem is not None:
+            raise self.problem
 
 
 def _axistags(axes: str) -> str:
