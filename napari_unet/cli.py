@@ -26,6 +26,7 @@ from napari_unet.core.config import (
 )
 
 if TYPE_CHECKING:
+    from napari_unet.core.blocks import Finding
     from napari_unet.core.evaluation import Comparison
     from napari_unet.core.image import ImageArray
     from napari_unet.core.model import UNetModel
@@ -114,7 +115,29 @@ def _parser() -> argparse.ArgumentParser:
     )
     predict.add_argument("image", metavar="IN", help="image to segment")
     predict.add_argument(
-        "-o", "--output", required=True, metavar="OUT", help="file to write (.tif)"
+        "-o",
+        "--output",
+        required=True,
+        metavar="OUT",
+        help="file to write (.tif, .mrc, .h5, .png), or .zarr, which is written while it is "
+        "predicted, may be larger than memory, and goes on where it was interrupted; "
+        "IMAGE.zarr/labels/NAME is a place among the labels of an OME-Zarr image",
+    )
+    predict.add_argument(
+        "--overwrite", action="store_true", help="begin anew where a .zarr is there already"
+    )
+    helpers = predict.add_mutually_exclusive_group()
+    helpers.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="predict a .zarr with so many processes of this machine",
+    )
+    helpers.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="predict a .zarr with the workers of a Dask scheduler, such as tcp://host:8786; they "
+        "must see the same files under the same paths",
     )
     predict.add_argument(
         "--class", dest="class_name", metavar="NAME", help="only this class, as 0/255"
@@ -309,15 +332,11 @@ def _training_config(parsed: argparse.Namespace, recipe: Recipe) -> TrainingConf
 
 
 def _read_grey(path: str, channel: int | None, pixel_size: float | None = None) -> ImageArray:
-    from napari_unet.core.image import as_grey
-    from napari_unet.io.images import read_image
+    from napari_unet.io.images import read_grey
 
     _check_pixel_size(pixel_size)
-    image = read_image(path)
-    if pixel_size is not None:
-        image = image.with_pixel_size(pixel_size)
     try:
-        return as_grey(image, channel)
+        return read_grey(path, channel, pixel_size)
     except ValueError as error:
         hint = " Say which with --channel." if "channel" in str(error) else ""
         raise CommandError(f"{error}{hint}") from error
@@ -328,14 +347,16 @@ def _check_pixel_size(given: float | None) -> None:
         raise CommandError(f"--pixel-size must be a positive number; got {given}.")
 
 
-def _check_output(path: str) -> None:
+def _check_output(path: str, *, may_be_folder: bool = False) -> None:
     """Complain before the work, not after it."""
     folder = Path(path).resolve().parent
+    if may_be_folder and folder.name == "labels" and not folder.exists():
+        folder = folder.parent  # labels of an image that has none so far
     if not folder.is_dir():
         raise CommandError(f"Cannot write {path}: there is no folder {folder}.")
     if not os.access(folder, os.W_OK):
         raise CommandError(f"Cannot write {path}: the folder {folder} may not be written to.")
-    if Path(path).is_dir():
+    if Path(path).is_dir() and not may_be_folder:
         raise CommandError(f"Cannot write {path}: it is a folder.")
 
 
@@ -387,16 +408,23 @@ def _open(parsed: argparse.Namespace) -> None:
 
 def _predict(parsed: argparse.Namespace) -> None:
     from napari_unet.core.annotations import class_number
+    from napari_unet.core.blocks import Finding
     from napari_unet.core.prediction import finish, gather, only_class, predict
     from napari_unet.io.images import write_image, writer_for
     from napari_unet.io.models import DEFAULT_MODEL, find_model
+    from napari_unet.io.ome_zarr import write_ome_zarr
 
-    writer_for(parsed.output)
-    _check_output(parsed.output)
+    in_blocks = writer_for(parsed.output) is write_ome_zarr
+    _check_cluster(parsed, in_blocks)
+    _check_output(parsed.output, may_be_folder=in_blocks or parsed.output.endswith(".png"))
     model = find_model(parsed.model or DEFAULT_MODEL)
     number = class_number(model.classes, parsed.class_name) if parsed.class_name else None
     image = _read_grey(parsed.image, parsed.channel, parsed.pixel_size)
     config = PredictionConfig(**_given(parsed, PredictionConfig))
+    if in_blocks:
+        finding = Finding(parsed.probabilities, number or 0)
+        _predict_in_blocks(parsed, model, image, finding, config)
+        return
     with _progress(sum(1 for _ in image.sections()), "sections") as bar:
         tiles = predict(model, image, config, device=parsed.device)
         found = finish(
@@ -407,7 +435,111 @@ def _predict(parsed: argparse.Namespace) -> None:
         found = image.with_data(found.data[number - 1])
     elif number is not None:
         found = only_class(found, number)
-    write_image(parsed.output, found)
+    is_mask = number is None and not parsed.probabilities
+    write_image(parsed.output, found, model.classes if is_mask else ())
+
+
+def _predict_in_blocks(
+    parsed: argparse.Namespace,
+    model: UNetModel,
+    image: ImageArray,
+    finding: Finding,
+    config: PredictionConfig,
+) -> None:
+    """Predict straight into a store, and go on where an earlier run stopped."""
+    from napari_unet.core.blocks import block_height, plan_blocks
+    from napari_unet.core.devices import choose_device
+    from napari_unet.core.model import check_takes_grey
+    from napari_unet.core.prediction import finish, known_statistics
+    from napari_unet.io.prediction_store import (
+        open_store,
+        origin_of,
+        predict_into,
+        remaining_blocks,
+    )
+
+    output = Path(parsed.output)
+    if output.resolve() in (Path(parsed.image).resolve(), *Path(parsed.image).resolve().parents):
+        raise CommandError(f"{output} is the image itself; choose another name for the prediction.")
+    check_takes_grey(model)
+    choose_device(parsed.device)
+    statistics = known_statistics(image)
+    height = block_height(model, config)
+    origin = origin_of(model, image, config, finding, statistics)
+    store = open_store(
+        output, model, image, finding, origin, height=height, overwrite=parsed.overwrite
+    )
+    if store.is_finished:
+        _say(f"{output} is finished already, by the same model with the same options.")
+        return
+    total = len(plan_blocks(image, height))
+    blocks = remaining_blocks(store, image, height)
+    if len(blocks) < total:
+        _say(f"Going on with {output}: {total - len(blocks)} of {total} blocks are finished.")
+    if _on_cluster(parsed):
+        from napari_unet.io.cluster import Errand, predict_on_cluster
+
+        errand = Errand(
+            image=str(Path(parsed.image).resolve()),
+            channel=parsed.channel,
+            pixel_size=parsed.pixel_size,
+            model=_model_for_others(parsed.model),
+            output=str(output.resolve()),
+            finding=finding,
+            config=config,
+            statistics=statistics,
+            device=parsed.device,
+        )
+        work = predict_on_cluster(
+            store, errand, blocks, address=parsed.cluster, workers=parsed.workers
+        )
+    else:
+        work = predict_into(
+            store,
+            model,
+            image,
+            finding,
+            config,
+            blocks,
+            statistics=statistics,
+            device=parsed.device,
+        )
+    with _progress(total, "blocks") as bar:
+        bar.update(total - len(blocks))
+        finish(work, lambda done: bar.update(total - len(blocks) + done - bar.n))
+    store.close()
+
+
+def _on_cluster(parsed: argparse.Namespace) -> bool:
+    return parsed.cluster is not None or parsed.workers is not None
+
+
+def _check_cluster(parsed: argparse.Namespace, in_blocks: bool) -> None:
+    """Complain before the work if others cannot help with it."""
+    from importlib.util import find_spec
+
+    if not _on_cluster(parsed):
+        return
+    if not in_blocks:
+        raise CommandError(
+            "--workers and --cluster go with an output that ends with .zarr, into which many can "
+            "write at a time."
+        )
+    if parsed.workers is not None and parsed.workers < 1:
+        raise CommandError(f"--workers must be at least 1; got {parsed.workers}.")
+    if find_spec("distributed") is None:
+        raise CommandError(
+            "--workers and --cluster need dask.distributed. Install it with: "
+            'pip install "napari-unet-em[cluster]"'
+        )
+
+
+def _model_for_others(name: str | None) -> str:
+    """The name of a bundled model, or a path that is the same for everybody."""
+    from napari_unet.io.models import DEFAULT_MODEL, bundled_models
+
+    name = name or DEFAULT_MODEL
+    return name if name in {each.name for each in bundled_models()} else str(Path(name).resolve())
 
 
 def _train(parsed: argparse.Namespace) -> int:

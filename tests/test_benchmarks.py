@@ -3,13 +3,15 @@
 import numpy as np
 import pytest
 
-from benchmarks import paper
+from benchmarks import memory, paper
 from benchmarks.pixel_size import reduced
 from benchmarks.report import table, write_section
 from benchmarks.train_bundled import MEMBRANE, class_mask, isbi2012
 from napari_unet.core.config import ORIGINAL_NETWORK, ORIGINAL_TRAINING
 from napari_unet.core.image import image_from_array
-from napari_unet.io.images import write_image
+from napari_unet.core.model import new_model
+from napari_unet.io.images import read_image, write_image
+from napari_unet.io.models import save_model
 from tests.examples import bright_discs
 
 
@@ -93,3 +95,17 @@ def test_membranes_win_over_mitochondria():
     mask = class_mask(true, np.array([[True, True], [False, False]]))
 
     assert mask.tolist() == [[2, 3], [2, 1]]
+
+
+def test_memory_is_measured_of_a_prediction_that_is_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "SIDE", 64)
+    monkeypatch.setattr(memory, "CHUNKS", (2, 32, 32))
+    save_model(tmp_path / "tiny.safetensors", new_model(memory.NETWORK))
+    memory.write_volume(tmp_path / "in.zarr", 3)
+
+    found = memory.measure(
+        tmp_path / "in.zarr", tmp_path / "out.zarr", tmp_path / "tiny.safetensors", 3
+    )
+
+    assert found.megabytes > 50
+    assert read_image(tmp_path / "out.zarr").shape == (3, 64, 64)

@@ -282,7 +282,7 @@ def test_a_pixel_size_that_makes_no_sense_is_refused(folder, capsys, size):
     [
         ({1: "gone.tif"}, "There is no file gone.tif"),
         ({1: "model.safetensors"}, "no known image format"),
-        ({3: "mask.png"}, "'mask.png' has no known image format"),
+        ({3: "mask.bmp"}, "'mask.bmp' has no known image format"),
         ({3: "gone/mask.tif"}, "there is no folder"),
         ({5: "nobody"}, "There is no model 'nobody'"),
         ({5: "image.tif"}, "image.tif is not a whole safetensors file"),

@@ -35,6 +35,8 @@ class ImageArray:
         Unit per axis, such as ``"nm"``; ``"pixel"`` where it is not known.
     name
         What the image is called.
+    levels
+        The same at ever lower resolutions, for those who draw it; empty if there is one only.
 
     Raises
     ------
@@ -48,6 +50,7 @@ class ImageArray:
     scale: tuple[float, ...]
     units: tuple[str, ...]
     name: str = "image"
+    levels: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
         shape = tuple(int(n) for n in self.data.shape)
@@ -111,7 +114,7 @@ class ImageArray:
 
     def with_data(self, data: Any, name: str | None = None) -> ImageArray:
         """Return `data` (same axes) with the meaning of this image."""
-        return replace(self, data=data, name=name or self.name)
+        return replace(self, data=data, name=name or self.name, levels=())
 
 
 def image_from_array(data: Any, name: str = "image", pixel_size: float | None = None) -> ImageArray:

@@ -64,6 +64,7 @@ def predict(
     config: PredictionConfig | None = None,
     *,
     sections: Sequence[SectionIndex] | None = None,
+    rows: range | None = None,
     statistics: GreyStatistics | None = None,
     device: str = "auto",
     should_stop: Callable[[], bool] = never,
@@ -85,6 +86,8 @@ def predict(
         Tile size and precision.
     sections
         Which sections, in this order; all of them by default.
+    rows
+        Only tiles that reach into these rows of each section.
     statistics
         Grey statistics of the image, if they are known already.
     device
@@ -116,6 +119,12 @@ def predict(
     multiple = 2**network.config.depth
     tile_size = config.tile_size
 
+    def planned() -> list[Tile]:
+        tiles = plan_tiles(height, width, tile_size, multiple)
+        if rows is None:
+            return tiles
+        return [t for t in tiles if t.top < rows.stop and t.top + t.height > rows.start]
+
     def ask_head(grey: Tensor) -> Tensor:
         assert live is not None
         seen = piece_features(network, grey, device=target, precision=config.precision)
@@ -126,7 +135,7 @@ def predict(
     while remaining and not should_stop():
         index = remaining.pop(0)
         section = image.data[index] if index else image.data
-        tiles = plan_tiles(height, width, tile_size, multiple)
+        tiles = planned()
         number = 0
         while number < len(tiles):
             if should_stop():
@@ -149,7 +158,7 @@ def predict(
                     raise
                 refused = refused or min(tile_size, max(height, width))
                 tile_size = _smaller_tile(min(tile_size, max(height, width)), error)
-                tiles = plan_tiles(height, width, tile_size, multiple)
+                tiles = planned()
                 number = 0  # the section begins anew: its earlier tiles would overlap
                 if target.type == "cuda":
                     torch.cuda.empty_cache()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,3 +56,42 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Give the name of a new folder to fill, and move it to `path` when all went well.
+
+    Raises
+    ------
+    FileWriteError
+        If the folder around is not there, or writing fails (disk full, no permission). What was
+        written is removed, and what was at `path` before is untouched.
+    """
+    if not path.parent.is_dir():
+        raise FileWriteError(f"Cannot write {path}: there is no folder {path.parent}.")
+    kept = " What was there before is unchanged." if path.exists() else ""
+    temporary: Path | None = None
+    try:
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.stem}-", dir=path.parent))
+        temporary.chmod(0o777 & ~_UMASK)
+        filled = temporary / path.name
+        yield filled
+        if path.is_dir() and not path.is_symlink():
+            # Folders cannot be exchanged in one step; the old one steps aside and back.
+            aside = temporary / "old"
+            path.replace(aside)
+            try:
+                filled.replace(path)
+            except OSError:
+                aside.replace(path)
+                raise
+        else:
+            path.unlink(missing_ok=True)
+            filled.replace(path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise FileWriteError(f"Cannot write {path}: {reason}.{kept}") from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)

@@ -5,19 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from napari_unet.core.image import ImageArray
-from napari_unet.io import tiff
+from napari_unet.core.annotations import ClassTable
+from napari_unet.core.image import ImageArray, as_grey
+from napari_unet.io import hdf5_writer, mrc_writer, ome_zarr, png_series, tiff, zarrs
 from napari_unet.io.files import FileReadError
 
 READERS: dict[str, Callable[[Path], ImageArray]] = {
     ".tif": tiff.read_tiff,
     ".tiff": tiff.read_tiff,
+    **dict.fromkeys(zarrs.SUFFIXES, zarrs.read_zarr),
 }
 """Function that reads a file, by suffix."""
 
-WRITERS: dict[str, Callable[[Path, ImageArray], None]] = {
+Writer = Callable[[Path, ImageArray, ClassTable], None]
+"""Writes an image, or a class mask with the names of its classes."""
+
+WRITERS: dict[str, Writer] = {
     ".tif": tiff.write_tiff,
     ".tiff": tiff.write_tiff,
+    ".zarr": ome_zarr.write_ome_zarr,
+    ".mrc": mrc_writer.write_mrc,
+    ".h5": hdf5_writer.write_hdf5,
+    ".png": png_series.write_png,
 }
 """Function that writes an image, by suffix."""
 
@@ -33,15 +42,45 @@ def read_image(path: Path | str) -> ImageArray:
     return reader_for(path)(Path(path))
 
 
+def read_grey(
+    path: Path | str, channel: int | None = None, pixel_size: float | None = None
+) -> ImageArray:
+    """Return the image in a file as grey values.
+
+    Parameters
+    ----------
+    path
+        See `read_image`.
+    channel
+        Which one, of an image of several channels.
+    pixel_size
+        In nanometres, instead of what the file says.
+
+    Raises
+    ------
+    FileReadError
+        See `read_image`.
+    ValueError
+        If a channel has to be chosen, or is not there.
+    """
+    image = read_image(path)
+    if pixel_size is not None:
+        image = image.with_pixel_size(pixel_size)
+    return as_grey(image, channel)
+
+
 def reader_for(path: Path | str) -> Callable[[Path], ImageArray]:
     """Return the function that reads this file.
 
     Raises
     ------
     FileReadError
-        If there is no such file, or no format has its suffix.
+        If there is no such file, or no format has its suffix. Whether there is a store is left to
+        its reader, which can tell what is in it instead.
     """
     path = Path(path)
+    if zarrs.is_zarr(path):
+        return zarrs.read_zarr
     reader = READERS.get(path.suffix.lower())
     if path.is_dir() or (reader is None and path.exists()):
         raise FileReadError(
@@ -52,8 +91,18 @@ def reader_for(path: Path | str) -> Callable[[Path], ImageArray]:
     return reader
 
 
-def write_image(path: Path | str, image: ImageArray) -> None:
+def write_image(path: Path | str, image: ImageArray, classes: ClassTable = ()) -> None:
     """Write an image with its spacing and units; it replaces an older file when it is whole.
+
+    Parameters
+    ----------
+    path
+        The suffix chooses the format. ``x.zarr/labels/name`` is a place among the labels of an
+        OME-Zarr image.
+    image
+        Its data may be larger than memory.
+    classes
+        What the values 1, 2, ... mean, if it is a class mask; told where the format can hold it.
 
     Raises
     ------
@@ -63,10 +112,10 @@ def write_image(path: Path | str, image: ImageArray) -> None:
         If it cannot be written; an older file stays.
     """
     writer = writer_for(path)
-    writer(Path(path), image)
+    writer(Path(path), image, classes)
 
 
-def writer_for(path: Path | str) -> Callable[[Path, ImageArray], None]:
+def writer_for(path: Path | str) -> Writer:
     """Return the function that writes files of this name.
 
     Raises
@@ -74,6 +123,8 @@ def writer_for(path: Path | str) -> Callable[[Path, ImageArray], None]:
     ValueError
         If no format has this suffix.
     """
+    if ome_zarr.labelled_image(Path(path)) is not None:
+        return ome_zarr.write_ome_zarr
     writer = WRITERS.get(Path(path).suffix.lower())
     if writer is None:
         raise ValueError(

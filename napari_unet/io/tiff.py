@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import struct
 import sys
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import ParseError
@@ -13,9 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import tifffile
 
+from napari_unet.core.annotations import ClassTable
 from napari_unet.core.image import ImageArray
 from napari_unet.core.units import PIXEL, nanometres, standard_unit
 from napari_unet.io.files import FileReadError, replacing
+from napari_unet.io.streaming import ordered_axes, sections_of
 
 LARGEST_PLAUSIBLE_PIXEL = 1e4
 """In nanometres. Resolution tags beyond it are a printer's (72 dpi), not a microscope's."""
@@ -182,12 +186,13 @@ def _ome_spacing(xml: str) -> dict[str, tuple[float, str]]:
     return found
 
 
-def write_tiff(path: Path, image: ImageArray) -> None:
+def write_tiff(path: Path, image: ImageArray, classes: ClassTable = ()) -> None:
     """Write an ImageJ hyperstack with pixel size and unit, or OME-TIFF where ImageJ's does not do.
 
     ImageJ knows 8- and 16-bit whole numbers and 32-bit real ones, up to 4 GB. Other whole
     numbers of up to 32 bits are written in OME-TIFF; real numbers become float32, truth values
-    0 and 1. Axes in an order that ImageJ does not have are transposed.
+    0 and 1. Axes in an order that ImageJ does not have are transposed. Section after section is
+    read and written.
 
     Raises
     ------
@@ -196,47 +201,67 @@ def write_tiff(path: Path, image: ImageArray) -> None:
     FileWriteError
         If it cannot be written; an older file stays.
     """
-    data = np.asarray(image.data)
-    if data.dtype == bool:
-        data = data.astype(np.uint8)
-    elif data.dtype.kind == "f":
-        data = data.astype(np.float32, copy=False)
-    else:
-        data = _storable(data)
+    dtype = _stored_type(image)
+    size = dtype.itemsize * math.prod(image.shape)
     with replacing(path) as temporary:
-        if data.dtype in (np.uint8, np.uint16, np.float32) and data.nbytes < LARGEST_CLASSIC:
-            _write_imagej(temporary, data, image)
+        if dtype in (np.uint8, np.uint16, np.float32) and size < LARGEST_CLASSIC:
+            _write_imagej(temporary, dtype, image, classes)
         else:
-            _write_ome(temporary, data, image)
+            _write_ome(temporary, dtype, image, classes)
 
 
-def _storable(data: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Whole numbers in a type that TIFF readers know, ImageJ's where they fit."""
-    low, high = int(data.min()), int(data.max())
+def _stored_type(image: ImageArray) -> np.dtype[Any]:
+    """A type that TIFF readers know, ImageJ's where the values fit."""
+    if image.dtype.kind == "b":
+        return np.dtype(np.uint8)
+    if image.dtype.kind == "f":
+        return np.dtype(np.float32)
+    if image.dtype in (np.uint8, np.uint16):
+        return image.dtype
+    low, high = _extremes(image)
     if low >= 0 and high < 2**16:
-        return data.astype(np.uint16 if data.dtype.itemsize > 1 else np.uint8, copy=False)
-    if data.dtype.itemsize <= 4:
-        return data
+        return np.dtype(np.uint16 if image.dtype.itemsize > 1 else np.uint8)
+    if image.dtype.itemsize <= 4:
+        return image.dtype
     for wide in (np.uint32, np.int32):
         limits = np.iinfo(wide)
         if limits.min <= low and high <= limits.max:
-            return data.astype(wide)
+            return np.dtype(wide)
     raise ValueError(
         f"TIFF files hold whole numbers of up to 32 bits; these go from {low} to {high}. Number "
         "the objects anew, beginning with 1."
     )
 
 
-def _write_imagej(path: Path, data: npt.NDArray[Any], image: ImageArray) -> None:
-    sizes = dict(zip(image.axes, data.shape, strict=True))
+def _extremes(image: ImageArray) -> tuple[int, int]:
+    sections = (section for _, section in sections_of(image, _page_axes(image, "TCZ")))
+    found = [(int(section.min()), int(section.max())) for section in sections]
+    return min(low for low, _ in found), max(high for _, high in found)
+
+
+def _page_axes(image: ImageArray, outer: str) -> str:
+    """Axes of an image in the order of its pages."""
+    return ordered_axes(image, f"{outer}YXS")
+
+
+def _pages(image: ImageArray, axes: str, dtype: np.dtype[Any]) -> Iterator[npt.NDArray[Any]]:
+    for _, section in sections_of(image, axes):
+        yield np.ascontiguousarray(section, dtype=dtype)
+
+
+def _write_imagej(path: Path, dtype: np.dtype[Any], image: ImageArray, classes: ClassTable) -> None:
+    sizes = dict(zip(image.axes, image.shape, strict=True))
     if "S" in sizes:
-        tifffile.imwrite(path, data, photometric="rgb", metadata=None)
+        axes = _page_axes(image, "TCZ")
+        shape = tuple(sizes[a] for a in axes)
+        pages = _pages(image, axes, dtype)
+        tifffile.imwrite(path, pages, shape=shape, dtype=dtype, photometric="rgb", metadata=None)
         return
     spacing = dict(zip(image.axes, image.scale, strict=True))
     unit, lengths = _common_unit(image)
     lines = {
         "ImageJ": "1.54f",
-        "images": int(np.prod(data.shape[:-2], dtype=int)),
+        "images": int(np.prod(image.shape, dtype=int)) // (sizes["Y"] * sizes["X"]),
         "channels": sizes.get("C", 1),
         "slices": sizes.get("Z", 1),
         "frames": sizes.get("T", 1),
@@ -254,17 +279,26 @@ def _write_imagej(path: Path, data: npt.NDArray[Any], image: ImageArray) -> None
     outside = "C" in sizes and not image.axes.endswith("CYX")
     if outside:
         lines["order"] = "zct"
-    order = [a for a in ("TCZYX" if outside else "TZCYX") if a in sizes]
-    data = data.transpose([image.axes.index(a) for a in order])
+    if classes:
+        lines["classes"] = _told(classes)
+    axes = _page_axes(image, "TCZ" if outside else "TZC")
     tifffile.imwrite(
         path,
-        data,
+        _pages(image, axes, dtype),
+        shape=tuple(sizes[a] for a in axes),
+        dtype=dtype,
         photometric="minisblack",
         description="\n".join(f"{k}={v}" for k, v in lines.items()) + "\n",
         resolution=(1 / lengths["X"], 1 / lengths["Y"]),
         resolutionunit="NONE",
         metadata=None,
     )
+
+
+def _told(classes: ClassTable) -> str:
+    """Names of classes in one line of ASCII, as descriptions must be."""
+    names = ", ".join(f"{n} {each.name}" for n, each in enumerate(classes, start=1))
+    return names.encode("ascii", "backslashreplace").decode()
 
 
 def _common_unit(image: ImageArray) -> tuple[str, dict[str, float]]:
@@ -283,8 +317,9 @@ def _common_unit(image: ImageArray) -> tuple[str, dict[str, float]]:
     return unit, {"Y": spacing["Y"], "X": spacing["X"], **lengths}
 
 
-def _write_ome(path: Path, data: npt.NDArray[Any], image: ImageArray) -> None:
-    metadata: dict[str, Any] = {"axes": image.axes}
+def _write_ome(path: Path, dtype: np.dtype[Any], image: ImageArray, classes: ClassTable) -> None:
+    axes = image.axes if image.axes.endswith(("YX", "YXS")) else _page_axes(image, "TCZ")
+    metadata: dict[str, Any] = {"axes": axes}
     for axis, scale, unit in zip(image.axes, image.scale, image.units, strict=True):
         if axis in "ZYX" and unit not in ("", PIXEL):
             metadata[f"PhysicalSize{axis}"] = scale
@@ -292,6 +327,16 @@ def _write_ome(path: Path, data: npt.NDArray[Any], image: ImageArray) -> None:
         if axis == "T" and standard_unit(unit) in ("s", "ms"):
             metadata["TimeIncrement"] = scale
             metadata["TimeIncrementUnit"] = unit
+    if classes:
+        metadata["Description"] = f"classes: {_told(classes)}"
+    sizes = dict(zip(image.axes, image.shape, strict=True))
     tifffile.imwrite(
-        path, data, ome=True, bigtiff=True, photometric="minisblack", metadata=metadata
+        path,
+        _pages(image, axes, dtype),
+        shape=tuple(sizes[a] for a in axes),
+        dtype=dtype,
+        ome=True,
+        bigtiff=True,
+        photometric="rgb" if "S" in axes else "minisblack",
+        metadata=metadata,
     )

@@ -12,8 +12,10 @@ from napari.utils.notifications import show_error
 from napari_unet.core.image import ImageArray
 from napari_unet.core.units import standard_unit
 from napari_unet.io.files import FileReadError, FileWriteError
-from napari_unet.io.images import READERS, read_image, write_image
+from napari_unet.io.images import READERS, WRITERS, read_image, write_image
+from napari_unet.io.ome_zarr import labelled_image
 from napari_unet.io.projects import is_project
+from napari_unet.io.zarrs import is_zarr
 from napari_unet.plugin.jobs import awaited
 from napari_unet.plugin.layers import class_colours, layer_arguments
 
@@ -36,7 +38,7 @@ LABEL_NAMES = ("corrections", "mask", "annotations", "labels")
 def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[LayerData]] | None:
     """Return the function that reads these files, or None if the format is unknown."""
     paths = [path] if isinstance(path, str) else path
-    if all(Path(p).suffix.lower() in READERS for p in paths):
+    if all(is_zarr(Path(p)) or Path(p).suffix.lower() in READERS for p in paths):
         return read_layers
     return None
 
@@ -69,18 +71,21 @@ def _layer(path: Path, image: ImageArray) -> LayerData:
     arguments = layer_arguments(image)
     # Files may hold colours plane by plane, and other numbers of samples than a colour has.
     split = next((a for a in "CS" if a in image.axes), None)
+    data: Any = image.data
+    if image.levels:
+        data = [image.data, *image.levels]
+        arguments["multiscale"] = True
     if split is None:
-        return image.data, {**arguments, "name": stem}, _kind(stem, image)
+        return data, {**arguments, "name": stem}, _kind(stem, image)
     axis = image.axes.index(split)
-    arguments = {
-        key: tuple(v for i, v in enumerate(values) if i != axis)
-        for key, values in arguments.items()
-    }
+    for key, values in layer_arguments(image).items():
+        arguments[key] = tuple(v for i, v in enumerate(values) if i != axis)
     if split == "S" and image.shape[axis] in (3, 4):
-        data = np.moveaxis(image.data, axis, -1)
+        last = [np.moveaxis(each, axis, -1) for each in (image.data, *image.levels)]
+        data = last if image.levels else last[0]
         return data, {**arguments, "name": stem, "rgb": True}, "image"
     names = [f"{stem} channel {c}" for c in range(image.shape[axis])]
-    return image.data, {**arguments, "name": names, "channel_axis": axis}, "image"
+    return data, {**arguments, "name": names, "channel_axis": axis}, "image"
 
 
 def _kind(stem: str, image: ImageArray) -> str:
@@ -104,9 +109,10 @@ def write_layer(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
 
 
 def _write(path: str, data: Any, meta: dict[str, Any]) -> str:
-    if not Path(path).suffix:
+    if not Path(path).suffix and labelled_image(Path(path)) is None:
         path = f"{path}.tif"
-    data = np.asarray(data[0] if meta.get("multiscale") else data)
+    data = data[0] if meta.get("multiscale") else data
+    data = data if hasattr(data, "dtype") else np.asarray(data)
     axes = _axes(data.ndim, bool(meta.get("rgb")))
     spatial = sum(a != "S" for a in axes)
     scale = [float(abs(s)) for s in meta.get("scale", [1.0] * spatial)]
@@ -125,7 +131,8 @@ def _axes(ndim: int, rgb: bool) -> str:
     spatial = ndim - rgb
     if not 2 <= spatial <= 4:
         raise FileWriteError(
-            f"A layer with {spatial} axes cannot be written as TIFF; two to four are understood."
+            f"A layer with {spatial} axes cannot be written to {', '.join(WRITERS)}; two to four "
+            "are understood."
         )
     return "TZYX"[4 - spatial :] + "S" * rgb
 

@@ -119,10 +119,13 @@ class Exporter(QObject):
             # New weights came while the stack was predicted: the layer is of several models.
             self._export_prediction(path, class_number, probabilities=False)
             return
-        found = image.with_data(mask.data)
+        found, classes = image.with_data(mask.data), self._session.classes
 
         def write() -> None:
-            write_image(path, only_class(found, class_number) if class_number else found)
+            if class_number:
+                write_image(path, only_class(found, class_number))
+            else:
+                write_image(path, found, classes)
 
         self._start(path, call(write))
 
@@ -145,7 +148,8 @@ class Exporter(QObject):
                 found = image.with_data(found.data[class_number - 1])
             elif class_number:
                 found = only_class(found, class_number)
-            write_image(path, found)
+            is_mask = not (class_number or probabilities)
+            write_image(path, found, model.classes if is_mask else ())
 
         self._start(path, work)
 

@@ -373,8 +373,8 @@ def test_an_unknown_format_is_told_with_those_that_are_known(tmp_path):
         FileReadError, match=r"image\.bmp has no known image format; .*\.tif, \.tiff"
     ):
         read_image(tmp_path / "image.bmp")
-    with pytest.raises(ValueError, match=r"'mask\.png' has no known image format"):
-        writer_for("mask.png")
+    with pytest.raises(ValueError, match=r"'mask\.bmp' has no known image format"):
+        writer_for("mask.bmp")
 
 
 def test_a_folder_is_no_image(tmp_path):
