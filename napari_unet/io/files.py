@@ -63,9 +63,11 @@ def reading(
 
 def _reason(error: Exception) -> str:
     """What a library says, on one line and not at length."""
+    if isinstance(error, LookupError | AttributeError | TypeError | AssertionError):
+        # A library stumbled over the content; how means nothing to a person.
+        return f"it ends too early, or its content does not fit together ({type(error).__name__})"
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    text = " ".join(text.split()).rstrip(".")
-    return f"{text[:LONGEST_REASON]}" if text else type(error).__name__
+    return " ".join(text.split()).rstrip(".")[:LONGEST_REASON] or type(error).__name__
 
 
 def check_there(path: Path) -> None:

@@ -104,7 +104,10 @@ def read_hdf5(path: Path, dataset: str | None = None) -> ImageArray:
         data = data.transpose(found.order)
         if found.single:
             data = data[0]
-    return ImageArray(data, found.axes, found.scale, found.units, path.name.split(".")[0])
+    name = path.name.split(".")[0]
+    if dataset is not None:
+        name += f" {found.name.rsplit('/', 1)[-1]}"
+    return ImageArray(data, found.axes, found.scale, found.units, name)
 
 
 def _chunks(source: _Stored, stored: tuple[int, ...] | None) -> Any:

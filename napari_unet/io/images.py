@@ -10,7 +10,7 @@ from napari_unet.io import tiff
 from napari_unet.io.files import FileReadError, check_there
 from napari_unet.io.formats import FORMATS, format_of
 from napari_unet.io.hdf5 import read_hdf5
-from napari_unet.io.sections import holds_sections, is_pattern, read_sections
+from napari_unet.io.sections import PICTURES, TIFFS, holds_sections, is_pattern, read_sections
 
 READERS: dict[str, Callable[[Path], ImageArray]] = {
     suffix: each.read for each in FORMATS for suffix in each.suffixes
@@ -75,6 +75,16 @@ def reader_for(path: Path | str) -> Callable[[Path], ImageArray]:
     if found is None:
         raise FileReadError(f"{path} has no known image format; these are read: {KNOWN}.")
     return found.read
+
+
+def is_known(path: Path | str) -> bool:
+    """Return whether a path looks like one that `read_image` reads; nothing is opened."""
+    path = Path(path)
+    if is_pattern(path):
+        return path.name.lower().endswith((*TIFFS, *PICTURES))
+    if path.is_dir():
+        return holds_sections(path)
+    return path.name.lower().endswith(tuple(READERS)) or _within(path)[1] is not None
 
 
 def _within(path: Path) -> tuple[Path, str | None]:

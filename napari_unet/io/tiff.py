@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import struct
 import sys
-import zlib
 from pathlib import Path
 from typing import Any
-from xml.etree.ElementTree import ParseError
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +14,10 @@ import tifffile
 
 from napari_unet.core.image import ImageArray
 from napari_unet.core.units import PIXEL, nanometres, positive_number, standard_unit
-from napari_unet.io.files import FileReadError, reading, replacing
+from napari_unet.io.files import reading, replacing
 from napari_unet.io.lazy import native
 from napari_unet.io.tiff_pages import lazy_series
-from napari_unet.io.tiff_vendors import Spacing, vendors_spacing
+from napari_unet.io.tiff_vendors import VENDORS_TAGS, Spacing, vendors_spacing
 
 LARGEST_PLAUSIBLE_PIXEL = 1e4
 """In nanometres. Resolution tags beyond it are a printer's (72 dpi), not a microscope's."""
@@ -34,22 +33,13 @@ _NATIVE = "<" if sys.byteorder == "little" else ">"
 _IMAGEJ_UNITS = {"µm": "micron", "Å": "angstrom"}
 """Spellings for units that are no ASCII, as TIFF descriptions must be."""
 
-_BAD_FILE = (
-    tifffile.TiffFileError,
-    ValueError,
-    TypeError,
-    IndexError,
-    KeyError,
-    OSError,
-    EOFError,
-    RuntimeError,
-    struct.error,
-    AttributeError,
-    OverflowError,
-    ParseError,
-    zlib.error,
+_ADVICE = (
+    "It may be damaged or no TIFF file; open it with the program that wrote it, and save it anew."
 )
-"""What tifffile and the decoders below it raise on damaged files."""
+
+# What tifffile says of damaged files comes as an error of ours; without a handler Python would
+# print it besides.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
 def read_tiff(path: Path) -> ImageArray:
@@ -64,7 +54,7 @@ def read_tiff(path: Path) -> ImageArray:
     FileReadError
         If the file is no TIFF, cut short or damaged.
     """
-    try:
+    with reading(path, _ADVICE):
         with tifffile.TiffFile(path) as file:
             series = file.series[0]
             _check_whole(path, file)
@@ -84,12 +74,6 @@ def read_tiff(path: Path) -> ImageArray:
             axes, spacing["T"] = axes.replace("Z", "T"), spacing["Z"]
         scale, units = zip(*(spacing.get(a, (1.0, _unknown(a))) for a in axes), strict=True)
         return ImageArray(data, axes, scale, units, path.name.split(".")[0])
-    except _BAD_FILE as error:
-        reason = str(error).rstrip(".") or type(error).__name__
-        raise FileReadError(
-            f"Cannot read {path}: {reason}. It may be damaged or no TIFF file; open it with the "
-            "program that wrote it, and save it anew."
-        ) from error
 
 
 def _check_whole(path: Path, file: tifffile.TiffFile) -> None:
@@ -110,8 +94,8 @@ def _check_whole(path: Path, file: tifffile.TiffFile) -> None:
         raise ValueError(f"it is cut short ({size} bytes): its description is missing")
 
 
-_MEANING = {270, 282, 283}
-"""Tags that say what the pixels mean: ImageDescription, XResolution and YResolution."""
+_MEANING = {270, 282, 283, *VENDORS_TAGS}
+"""Tags that say what the pixels mean: ImageDescription, XResolution, YResolution, and vendors'."""
 
 
 def _directory(file: tifffile.TiffFile, offset: int) -> tuple[set[int], int]:
@@ -148,7 +132,7 @@ def tiff_shape(path: Path) -> tuple[tuple[int, ...], str]:
     FileReadError
         If the file is no TIFF.
     """
-    with reading(path), tifffile.TiffFile(path) as file:
+    with reading(path, _ADVICE), tifffile.TiffFile(path) as file:
         series = file.series[0]
         return tuple(int(n) for n in series.shape), str(series.dtype.newbyteorder("="))
 

@@ -14,6 +14,22 @@ Spacing = dict[str, tuple[float, str]]
 """Length and unit by axis letter."""
 
 
+_DIGITAL_MICROGRAPH = {"X": (65009, 65003), "Y": (65010, 65004), "Z": (65011, 65005)}
+"""Tags with spacing and unit of each axis."""
+
+VENDORS_TAGS = frozenset(
+    {
+        34118,  # Zeiss
+        34680,  # FEI
+        34682,
+        37706,  # TVIPS
+        33560,  # Olympus
+        *(code for codes in _DIGITAL_MICROGRAPH.values() for code in codes),
+    }
+)
+"""Tags without which the pixel size would be lost."""
+
+
 def vendors_spacing(file: tifffile.TiffFile) -> Spacing:
     """Return the spacing of X, Y and Z as far as the tags of an instrument tell it.
 
@@ -71,10 +87,6 @@ def _tvips(file: tifffile.TiffFile) -> Spacing:
 def _olympus(file: tifffile.TiffFile) -> Spacing:
     metadata = file.sis_metadata or {}
     return _lengths(metadata.get("pixelsizex"), metadata.get("pixelsizey"), "m")
-
-
-_DIGITAL_MICROGRAPH = {"X": (65009, 65003), "Y": (65010, 65004), "Z": (65011, 65005)}
-"""Tags with spacing and unit of each axis."""
 
 
 def _digital_micrograph(file: tifffile.TiffFile) -> Spacing:
