@@ -86,6 +86,9 @@ def _show_warning(
         print(f"napari-unet: note: {message}", file=sys.stderr)  # noqa: T201
 
 
+_PATHS = "; also a folder of sections, 'sections/*.png', or a data set as in file.h5/raw"
+
+
 def _say(text: str) -> None:
     print(text, flush=True)  # noqa: T201  # a report is to be seen before the work
 
@@ -107,13 +110,13 @@ def _parser() -> argparse.ArgumentParser:
 
     opened = command("open", _open, "Open napari with the U-Net dock, and a stack if one is given.")
     stack = opened.add_mutually_exclusive_group()
-    stack.add_argument("path", nargs="?", help="image or project (name.unet) to open")
+    stack.add_argument("path", nargs="?", help=f"image or project (name.unet) to open{_PATHS}")
     stack.add_argument("--sample", choices=("synthetic", "isbi2012"), help="open a sample stack")
 
     predict = command(
         "predict", _predict, "Predict a class mask: 1 = background, 2.. = structures."
     )
-    predict.add_argument("image", metavar="IN", help="image to segment")
+    predict.add_argument("image", metavar="IN", help=f"image to segment{_PATHS}")
     predict.add_argument(
         "-o",
         "--output",

@@ -33,7 +33,7 @@ def lazy_array(array: zarr.Array[Any], where: str) -> dask.array.Array:
     import dask.array
 
     stored = StoredArray(array, where)
-    lazy: dask.array.Array = dask.array.from_array(  # type: ignore[no-untyped-call]
+    lazy: dask.array.Array = dask.array.from_array(
         stored,
         chunks=_pieces(array),
         name=False,

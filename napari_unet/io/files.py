@@ -14,12 +14,85 @@ _UMASK = os.umask(0)
 os.umask(_UMASK)
 
 
+LONGEST_REASON = 300
+"""Letters of a library's message that are shown; some quote whole headers."""
+
+
 class FileReadError(Exception):
     """A file that cannot be read; the message says which, why and what to do."""
 
 
 class FileWriteError(Exception):
     """A file that could not be written; what was there before is still there."""
+
+
+@contextmanager
+def reading(
+    path: Path | str,
+    advice: str = "It may be damaged or cut short; copy it anew, or open it with the program that "
+    "wrote it and save it anew.",
+) -> Iterator[None]:
+    """Let a library read a file, and turn whatever it raises into a `FileReadError`.
+
+    Format libraries raise nearly anything on damaged files. Only their calls belong inside, so
+    that mistakes of our own stay what they are.
+
+    Raises
+    ------
+    FileReadError
+        It tells the path, the reason, and what to do.
+    """
+    try:
+        yield
+    except FileReadError:
+        raise
+    except FileNotFoundError as error:
+        raise FileReadError(f"There is no file {error.filename or path}.") from error
+    except PermissionError as error:
+        raise FileReadError(
+            f"Cannot read {path}: it may not be read by you (permission denied). Ask its owner "
+            "for the right to, or copy it where you may."
+        ) from error
+    except MemoryError as error:
+        raise FileReadError(
+            f"Cannot read {path}: it would need more memory than there is "
+            f"({_reason(error)}). {advice}"
+        ) from error
+    except Exception as error:
+        raise FileReadError(f"Cannot read {path}: {_reason(error)}. {advice}") from error
+
+
+def _reason(error: Exception) -> str:
+    """What a library says, on one line and not at length."""
+    if isinstance(error, LookupError | AttributeError | TypeError | AssertionError):
+        # A library stumbled over the content; how means nothing to a person.
+        return f"it ends too early, or its content does not fit together ({type(error).__name__})"
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split()).rstrip(".")[:LONGEST_REASON] or type(error).__name__
+
+
+def check_there(path: Path) -> None:
+    """Complain if a file is not there, empty, or may not be read.
+
+    Raises
+    ------
+    FileReadError
+        The message says which of these.
+    """
+    if path.is_symlink() and not path.exists():
+        raise FileReadError(
+            f"{path} is a link to {path.readlink()}, which is not there. Link to where the file "
+            "is now."
+        )
+    with reading(path):
+        if not path.is_file():
+            raise FileReadError(f"There is no file {path}.")
+        with path.open("rb") as file:
+            if not file.read(1):
+                raise FileReadError(
+                    f"Cannot read {path}: it is empty (0 bytes). Copy it anew from where it came "
+                    "from."
+                )
 
 
 @contextmanager

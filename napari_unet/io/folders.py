@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +22,8 @@ from napari_unet.core.image import ImageArray, SectionIndex, as_grey
 from napari_unet.core.patches import LabelledImage
 from napari_unet.core.prediction import known_statistics
 from napari_unet.io.files import FileReadError
-from napari_unet.io.images import READERS, read_image
+from napari_unet.io.images import KNOWN, READERS, read_image
+from napari_unet.io.sections import natural_order
 
 IMAGE_FOLDERS = ("images", "image", "raw")
 LABEL_FOLDERS = ("labels", "label", "masks", "mask", "annotations")
@@ -86,7 +86,7 @@ def find_pairs(folder: Path | str) -> list[ImagePair]:
         label_files = [path for path in files if _bare(path.stem) != path.stem]
     if not image_files:
         raise FileReadError(
-            f"{images or folder} holds no images ({', '.join(READERS)}). Put images into a folder "
+            f"{images or folder} holds no images ({KNOWN}). Put images into a folder "
             "'images' and label images of the same names into 'labels' beside it, or name the "
             "labels of 'a.tif' 'a_labels.tif'."
         )
@@ -110,7 +110,7 @@ def find_pairs(folder: Path | str) -> list[ImagePair]:
         label_files,
         lambda path: path.stem if path.stem in names else _bare(path.stem),
     )
-    for name in sorted(image_of.keys() ^ labels_of.keys(), key=_by_numbers):
+    for name in sorted(image_of.keys() ^ labels_of.keys(), key=natural_order):
         path, missing = (
             (image_of[name], "labels") if name in image_of else (labels_of[name], "image")
         )
@@ -119,7 +119,7 @@ def find_pairs(folder: Path | str) -> list[ImagePair]:
         raise FileReadError(f"Nothing was trained, since in {folder} {some(complaints, '; ')}.")
     return [
         ImagePair(name, image_of[name], labels_of[name])
-        for name in sorted(image_of, key=_by_numbers)
+        for name in sorted(image_of, key=natural_order)
     ]
 
 
@@ -135,12 +135,6 @@ def _bare(name: str) -> str:
     """The name of the image that labels of this name belong to."""
     ending = next((e for e in LABEL_ENDINGS if name.lower().endswith(e)), "")
     return name[: len(name) - len(ending)]
-
-
-def _by_numbers(name: str) -> tuple[list[tuple[bool, int, str]], str]:
-    """Sorts a2 before a10."""
-    parts = re.findall(r"[0-9]+|[^0-9]+", name)
-    return [(not p.isdecimal(), int(p) if p.isdecimal() else 0, p) for p in parts], name
 
 
 def some(names: Sequence[str], between: str = ", ") -> str:

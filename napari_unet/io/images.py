@@ -1,4 +1,4 @@
-"""Images from files and to files; the suffix chooses the format."""
+"""Images from files and to files; suffix and content choose the format."""
 
 from __future__ import annotations
 
@@ -8,14 +8,21 @@ from pathlib import Path
 from napari_unet.core.annotations import ClassTable
 from napari_unet.core.image import ImageArray, as_grey
 from napari_unet.io import hdf5_writer, mrc_writer, ome_zarr, png_series, tiff, zarrs
-from napari_unet.io.files import FileReadError
+from napari_unet.io.files import FileReadError, check_there
+from napari_unet.io.formats import FORMATS, format_of
+from napari_unet.io.hdf5 import read_hdf5
+from napari_unet.io.sections import PICTURES, TIFFS, holds_sections, is_pattern, read_sections
 
 READERS: dict[str, Callable[[Path], ImageArray]] = {
-    ".tif": tiff.read_tiff,
-    ".tiff": tiff.read_tiff,
+    **{suffix: each.read for each in FORMATS for suffix in each.suffixes},
     **dict.fromkeys(zarrs.SUFFIXES, zarrs.read_zarr),
 }
-"""Function that reads a file, by suffix."""
+"""Function that reads a file or a store, by suffix."""
+
+KNOWN = ", ".join(suffix for suffix in READERS if suffix.count(".") == 1)
+"""Suffixes that are read, for people; those of compressed files are left out."""
+
+HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".emd")
 
 Writer = Callable[[Path, ImageArray, ClassTable], None]
 """Writes an image, or a class mask with the names of its classes."""
@@ -31,14 +38,24 @@ WRITERS: dict[str, Writer] = {
 """Function that writes an image, by suffix."""
 
 
-def read_image(path: Path | str) -> ImageArray:
+def read_image(path: Path | str, dataset: str | None = None) -> ImageArray:
     """Return the image in a file, with its axes, spacing and units.
+
+    Parameters
+    ----------
+    path
+        A file; a folder of section images, or a pattern for them (``sections/*.png``); or an HDF5
+        file and a data set in it (``file.h5/volume/raw``, as ilastik writes it).
+    dataset
+        Another way to name the data set of an HDF5 file.
 
     Raises
     ------
     FileReadError
         If the file is missing, damaged or of an unknown format.
     """
+    if dataset is not None:
+        path = Path(path) / dataset.strip("/")
     return reader_for(path)(Path(path))
 
 
@@ -81,14 +98,42 @@ def reader_for(path: Path | str) -> Callable[[Path], ImageArray]:
     path = Path(path)
     if zarrs.is_zarr(path):
         return zarrs.read_zarr
-    reader = READERS.get(path.suffix.lower())
-    if path.is_dir() or (reader is None and path.exists()):
+    if is_pattern(path) or (path.is_dir() and holds_sections(path)):
+        return read_sections
+    file, dataset = _within(path)
+    if dataset is not None:
+        check_there(file)
+        return lambda _: read_hdf5(file, dataset)
+    if path.is_dir():
         raise FileReadError(
-            f"{path} has no known image format; these are read: {', '.join(READERS)}."
+            f"{path} has no known image format: it is a folder without section images. These "
+            f"files are read: {KNOWN}."
         )
-    if reader is None or not path.is_file():
-        raise FileReadError(f"There is no file {path}.")
-    return reader
+    check_there(path)
+    found = format_of(path)
+    if found is None:
+        raise FileReadError(f"{path} has no known image format; these are read: {KNOWN}.")
+    return found.read
+
+
+def is_known(path: Path | str) -> bool:
+    """Return whether a path looks like one that `read_image` reads; nothing is opened."""
+    path = Path(path)
+    if zarrs.is_zarr(path):
+        return True
+    if is_pattern(path):
+        return path.name.lower().endswith((*TIFFS, *PICTURES))
+    if path.is_dir():
+        return holds_sections(path)
+    return path.name.lower().endswith(tuple(READERS)) or _within(path)[1] is not None
+
+
+def _within(path: Path) -> tuple[Path, str | None]:
+    """A file, and the data set in it that a path like ``file.h5/raw`` names."""
+    for file in path.parents:
+        if file.suffix.lower() in HDF5_SUFFIXES and file.is_file():
+            return file, path.relative_to(file).as_posix()
+    return path, None
 
 
 def write_image(path: Path | str, image: ImageArray, classes: ClassTable = ()) -> None:

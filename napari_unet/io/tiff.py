@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import struct
 import sys
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from xml.etree.ElementTree import ParseError
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +16,12 @@ import tifffile
 
 from napari_unet.core.annotations import ClassTable
 from napari_unet.core.image import ImageArray
-from napari_unet.core.units import PIXEL, nanometres, standard_unit
-from napari_unet.io.files import FileReadError, replacing
+from napari_unet.core.units import PIXEL, nanometres, positive_number, standard_unit
+from napari_unet.io.files import reading, replacing
+from napari_unet.io.lazy import native
 from napari_unet.io.streaming import ordered_axes, sections_of
+from napari_unet.io.tiff_pages import lazy_series
+from napari_unet.io.tiff_vendors import VENDORS_TAGS, Spacing, vendors_spacing
 
 LARGEST_PLAUSIBLE_PIXEL = 1e4
 """In nanometres. Resolution tags beyond it are a printer's (72 dpi), not a microscope's."""
@@ -27,60 +29,55 @@ LARGEST_PLAUSIBLE_PIXEL = 1e4
 LARGEST_CLASSIC = 2**32 - 2**25
 """Bytes that fit into a TIFF that is no BigTIFF; ImageJ reads BigTIFF only through Bio-Formats."""
 
+LARGEST_IN_MEMORY = 2**26
+"""Bytes up to which compressed images are read at once."""
+
 _NATIVE = "<" if sys.byteorder == "little" else ">"
 
 _IMAGEJ_UNITS = {"µm": "micron", "Å": "angstrom"}
 """Spellings for units that are no ASCII, as TIFF descriptions must be."""
 
-_BAD_FILE = (
-    tifffile.TiffFileError,
-    ValueError,
-    TypeError,
-    IndexError,
-    KeyError,
-    OSError,
-    EOFError,
-    RuntimeError,
-    struct.error,
-    AttributeError,
-    OverflowError,
-    ParseError,
-    zlib.error,
+_ADVICE = (
+    "It may be damaged or no TIFF file; open it with the program that wrote it, and save it anew."
 )
-"""What tifffile and the decoders below it raise on damaged files."""
+
+# What tifffile says of damaged files comes as an error of ours; without a handler Python would
+# print it besides.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
 def read_tiff(path: Path) -> ImageArray:
     """Return the first series of a TIFF file.
 
-    Uncompressed data in the byte order of this machine stays on disk (memory map). Axes that
-    TIFF does not name are taken as Z.
+    Uncompressed data stays on disk (memory map); of large compressed stacks, pages are read when
+    they are looked at. Axes that TIFF does not name are taken as Z. Where a microscope's program
+    tells the pixel size in tags of its own, these go before the resolution tags.
 
     Raises
     ------
     FileReadError
         If the file is no TIFF, cut short or damaged.
     """
-    try:
+    with reading(path, _ADVICE):
         with tifffile.TiffFile(path) as file:
             series = file.series[0]
             _check_whole(path, file)
             axes = _axes(series.axes)
             spacing = _spacing(file)
-            if series.dataoffset is not None and file.byteorder == _NATIVE:
+            contiguous = series.dataoffset is not None
+            large = series.nbytes > LARGEST_IN_MEMORY
+            if contiguous and (large or file.byteorder == _NATIVE):
                 data = tifffile.memmap(path, mode="r")
             else:
-                data = series.asarray()
-                data = data.astype(data.dtype.newbyteorder("="), copy=False)
-        data = data.reshape(series.shape)
+                data = lazy_series(path, series) if large else None
+                if data is None:
+                    data = series.asarray()
+                    data = data.astype(data.dtype.newbyteorder("="), copy=False)
+        data = native(data.reshape(series.shape))
+        if spacing.get("Z", (0, ""))[1] in ("s", "ms") and "T" not in axes:
+            axes, spacing["T"] = axes.replace("Z", "T"), spacing["Z"]
         scale, units = zip(*(spacing.get(a, (1.0, _unknown(a))) for a in axes), strict=True)
         return ImageArray(data, axes, scale, units, path.name.split(".")[0])
-    except _BAD_FILE as error:
-        reason = str(error).rstrip(".") or type(error).__name__
-        raise FileReadError(
-            f"Cannot read {path}: {reason}. It may be damaged or no TIFF file; open it with the "
-            "program that wrote it, and save it anew."
-        ) from error
 
 
 def _check_whole(path: Path, file: tifffile.TiffFile) -> None:
@@ -101,8 +98,8 @@ def _check_whole(path: Path, file: tifffile.TiffFile) -> None:
         raise ValueError(f"it is cut short ({size} bytes): its description is missing")
 
 
-_MEANING = {270, 282, 283}
-"""Tags that say what the pixels mean: ImageDescription, XResolution and YResolution."""
+_MEANING = {270, 282, 283, *VENDORS_TAGS}
+"""Tags that say what the pixels mean: ImageDescription, XResolution, YResolution, and vendors'."""
 
 
 def _directory(file: tifffile.TiffFile, offset: int) -> tuple[set[int], int]:
@@ -131,24 +128,29 @@ def _unknown(axis: str) -> str:
     return "" if axis in "CS" else PIXEL
 
 
-def _spacing(file: tifffile.TiffFile) -> dict[str, tuple[float, str]]:
+def tiff_shape(path: Path) -> tuple[tuple[int, ...], str]:
+    """Return size and type of the first series of a TIFF file; its pixels are not read.
+
+    Raises
+    ------
+    FileReadError
+        If the file is no TIFF.
+    """
+    with reading(path, _ADVICE), tifffile.TiffFile(path) as file:
+        series = file.series[0]
+        return tuple(int(n) for n in series.shape), str(series.dtype.newbyteorder("="))
+
+
+def _spacing(file: tifffile.TiffFile) -> Spacing:
     """Spacing and unit of each axis that the file knows."""
     if file.is_ome and file.ome_metadata:
         return _ome_spacing(file.ome_metadata)
+    vendors = vendors_spacing(file)
+    if vendors:
+        return vendors
     resolution = _resolution(file.pages.first)
     if file.is_imagej:
-        metadata = file.imagej_metadata or {}
-        unit = standard_unit(str(metadata.get("unit", "")))
-        found = {}
-        if unit != PIXEL:
-            found = {a: (1 / r, unit) for a, r in resolution.items()}
-            spacing = abs(float(metadata.get("spacing", 0) or 0))
-            if spacing:
-                found["Z"] = (spacing, unit)
-        interval = float(metadata.get("finterval", 0) or 0)
-        if interval > 0:
-            found["T"] = (interval, "s")
-        return found
+        return _imagej_spacing(file.imagej_metadata or {}, resolution)
     unit_tag = file.pages.first.tags.get("ResolutionUnit")
     nanometres = {2: 2.54e7, 3: 1e7}.get(int(unit_tag.value) if unit_tag else 1)
     if nanometres is None:
@@ -158,6 +160,24 @@ def _spacing(file: tifffile.TiffFile) -> dict[str, tuple[float, str]]:
         for a, r in resolution.items()
         if nanometres / r <= LARGEST_PLAUSIBLE_PIXEL
     }
+
+
+def _imagej_spacing(metadata: dict[str, Any], resolution: dict[str, float]) -> Spacing:
+    unit = standard_unit(str(metadata.get("unit", "")))
+    found: Spacing = {}
+    lengths = {a: 1 / r for a, r in resolution.items()}
+    step = positive_number(str(metadata.get("spacing", "")).lstrip("-"))
+    if step is not None:
+        lengths["Z"] = step
+    for axis, length in lengths.items():
+        # ImageJ tells the units of Y and Z only where they are not that of X.
+        own = standard_unit(str(metadata.get(f"{axis.lower()}unit", unit)))
+        if own != PIXEL and unit != PIXEL:
+            found[axis] = (length, own)
+    interval = positive_number(metadata.get("finterval"))
+    if interval is not None:
+        found["T"] = (interval, "s")
+    return found
 
 
 def _resolution(page: Any) -> dict[str, float]:
@@ -170,18 +190,18 @@ def _resolution(page: Any) -> dict[str, float]:
     return found
 
 
-def _ome_spacing(xml: str) -> dict[str, tuple[float, str]]:
+def _ome_spacing(xml: str) -> Spacing:
     images = tifffile.xml2dict(xml).get("OME", {}).get("Image", {})
     first = images[0] if isinstance(images, list) else images
     pixels = first.get("Pixels", {})
-    found = {}
+    found: Spacing = {}
     for axis in "XYZ":
-        size = float(pixels.get(f"PhysicalSize{axis}", 0) or 0)
+        size = positive_number(pixels.get(f"PhysicalSize{axis}"))
         unit = standard_unit(str(pixels.get(f"PhysicalSize{axis}Unit", "µm")))
-        if size > 0 and unit != PIXEL:
+        if size is not None and unit != PIXEL:
             found[axis] = (size, unit)
-    interval = float(pixels.get("TimeIncrement", 0) or 0)
-    if interval > 0:
+    interval = positive_number(pixels.get("TimeIncrement"))
+    if interval is not None:
         found["T"] = (interval, standard_unit(str(pixels.get("TimeIncrementUnit", "s"))))
     return found
 

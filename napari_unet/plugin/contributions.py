@@ -12,10 +12,9 @@ from napari.utils.notifications import show_error
 from napari_unet.core.image import ImageArray
 from napari_unet.core.units import standard_unit
 from napari_unet.io.files import FileReadError, FileWriteError
-from napari_unet.io.images import READERS, WRITERS, read_image, write_image
+from napari_unet.io.images import WRITERS, is_known, read_image, write_image
 from napari_unet.io.ome_zarr import labelled_image
 from napari_unet.io.projects import is_project
-from napari_unet.io.zarrs import is_zarr
 from napari_unet.plugin.jobs import awaited
 from napari_unet.plugin.layers import class_colours, layer_arguments
 
@@ -38,9 +37,7 @@ LABEL_NAMES = ("corrections", "mask", "annotations", "labels")
 def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[LayerData]] | None:
     """Return the function that reads these files, or None if the format is unknown."""
     paths = [path] if isinstance(path, str) else path
-    if all(is_zarr(Path(p)) or Path(p).suffix.lower() in READERS for p in paths):
-        return read_layers
-    return None
+    return read_layers if all(is_known(each) for each in paths) else None
 
 
 def get_project_reader(path: str | list[str]) -> Callable[[Any], list[LayerData]] | None:
@@ -60,14 +57,14 @@ def read_layers(path: str | list[str]) -> list[LayerData]:
     """Return a layer for each file, with scale, units and axis names; channels are split."""
     paths = [path] if isinstance(path, str) else path
     try:
-        return [_layer(Path(each), read_image(each)) for each in paths]
+        return [_layer(read_image(each)) for each in paths]
     except (FileReadError, ValueError) as error:
         show_error(str(error))
         return NOTHING
 
 
-def _layer(path: Path, image: ImageArray) -> LayerData:
-    stem = path.name.split(".")[0]
+def _layer(image: ImageArray) -> LayerData:
+    stem = image.name
     arguments = layer_arguments(image)
     # Files may hold colours plane by plane, and other numbers of samples than a colour has.
     split = next((a for a in "CS" if a in image.axes), None)

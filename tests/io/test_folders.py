@@ -117,7 +117,7 @@ def test_hidden_files_folders_and_other_formats_are_passed_over(tmp_path):
         (["a.tif", "a.tiff", "a_mask.tif"], "a.tif and a.tiff are both the image 'a'"),
         (["images/a.tif"], "holds a folder 'images', but none with the labels"),
         (["labels/a.tif", "a.tif"], "holds a folder 'labels', but none with the images"),
-        (["labels/a.tif", "images/a.png"], "images holds no images (.tif"),
+        (["labels/a.tif", "images/a.bmp"], "images holds no images (.tif"),
         (["notes.txt"], "holds no images (.tif"),
         (["a_mask.tif"], "holds no images (.tif"),
     ],
