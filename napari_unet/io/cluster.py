@@ -152,22 +152,24 @@ def predict_and_write(errand: Errand, block: Block) -> Block:
     FileReadError, FileWriteError
         If the image, the model or the store cannot be reached from there.
     """
+    import dask
     import torch
     from distributed import get_worker
 
     torch.set_num_threads(max(1, get_worker().state.nthreads))
     model, image = _opened(errand.model, errand.image, errand.channel, errand.pixel_size)
-    values = finish(
-        predict_block(
-            model,
-            image,
-            block,
-            errand.finding,
-            errand.config,
-            statistics=errand.statistics,
-            device=errand.device,
-        )
+    work = predict_block(
+        model,
+        image,
+        block,
+        errand.finding,
+        errand.config,
+        statistics=errand.statistics,
+        device=errand.device,
     )
+    # Pixels are read here: else they would be asked of the cluster, which waits for this block.
+    with dask.config.set(scheduler="synchronous"):
+        values = finish(work)
     assert values is not None  # nobody stops it
     classes: ClassTable = model.classes
     described_store(Path(errand.output), image, errand.finding, classes).write(block, values)

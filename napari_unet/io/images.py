@@ -55,7 +55,8 @@ def read_image(path: Path | str, dataset: str | None = None) -> ImageArray:
         If the file is missing, damaged or of an unknown format.
     """
     if dataset is not None:
-        path = Path(path) / dataset.strip("/")
+        check_there(Path(path))
+        return read_hdf5(Path(path), dataset)
     return reader_for(path)(Path(path))
 
 

@@ -16,13 +16,15 @@ from tests.io.test_prediction_store import command, finished_lines, run, values
 
 pytest.importorskip("distributed", reason="needs the extra 'cluster'")
 
+# Several processes are started for each test, which takes long on a machine that is busy.
+pytestmark = pytest.mark.timeout(600)
+
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder with an image of 30 blocks, a model that is not too quick, and the expected mask."""
-    write_image(tmp_path / "em.zarr", noise_image(6, 150, 100).with_pixel_size(4.0))
+    """A folder with an image of 60 blocks and a model that is not too quick."""
+    write_image(tmp_path / "em.zarr", noise_image(6, 300, 200).with_pixel_size(4.0))
     save_model(tmp_path / "model.safetensors", with_lived_in_statistics(tiny_model(width=16)))
-    main(command(tmp_path, "whole.zarr"))
     return tmp_path
 
 
@@ -59,14 +61,15 @@ def scheduler(tmp_path):
 
 def test_a_lost_worker_does_not_change_a_bit(folder, scheduler):
     address, workers = scheduler
+    main(command(folder, "whole.zarr"))
     process = run(command(folder, "out.zarr", "--cluster", address))
     while finished_lines(folder / "out.zarr") < 4:
         assert process.poll() is None, process.communicate()
         time.sleep(0.001)
     workers[0].send_signal(signal.SIGKILL)
-    left = 30 - finished_lines(folder / "out.zarr")
+    left = 60 - finished_lines(folder / "out.zarr")
 
-    told = process.communicate(timeout=200)
+    told = process.communicate(timeout=500)
 
     assert process.returncode == 0, told
     assert left > 0
@@ -77,7 +80,7 @@ def test_workers_of_this_machine_do_the_same(folder):
     options = ("--probabilities", "--workers", "2")
     main(command(folder, "out.tif", "--probabilities"))
 
-    assert run(command(folder, "out.zarr", *options)).wait(200) == 0
+    assert run(command(folder, "out.zarr", *options)).wait(500) == 0
 
     found = np.asarray(read_image(folder / "out.tif").data)
     assert np.array_equal(values(folder / "out.zarr"), found)

@@ -338,7 +338,7 @@ class Zeros:
 
 write_image(sys.argv[1], image_from_array(Zeros(5)))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-write_image(sys.argv[1], image_from_array(Zeros(150)))
+write_image(sys.argv[1], image_from_array(Zeros(80)))
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
     for suffix in WRITERS:
@@ -350,4 +350,4 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
             text=True,
             check=True,
         ).stdout
-        assert float(grown) < 60, suffix  # of 150 megabytes
+        assert float(grown) < 40, suffix  # of 80 megabytes
