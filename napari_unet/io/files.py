@@ -21,6 +21,10 @@ class FileWriteError(Exception):
     """A file that could not be written; what was there before is still there."""
 
 
+class CodeNotTrustedError(FileReadError):
+    """A file whose code would have to be run to use it, which nobody has agreed to."""
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary name to write to, and move it to `path` when all went well.
