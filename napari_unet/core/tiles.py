@@ -228,8 +228,10 @@ def piece_around(
                 high = min(
                     rounded_up(start + length, multiple) + margin, rounded_up(whole, multiple)
                 )
-                first.append(low)
-                sides.append(sight.side(high - low))
+                side = sight.side(high - low)
+                # What is more than needed is looked at before the tile, where there still is image.
+                first.append(max(0, low - (side - (high - low)) // multiple * multiple))
+                sides.append(side)
             else:
                 first.append(start - margin)
                 sides.append(sight.side(length + 2 * margin))

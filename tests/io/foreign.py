@@ -1,7 +1,9 @@
 """BioImage.IO packages of a network that is not ours, made with the format's own library."""
 
+import functools
 import hashlib
 import io
+import warnings
 import zipfile
 
 import numpy as np
@@ -37,27 +39,38 @@ def network(**wishes) -> nn.Module:
     exec(SOURCE, made)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        return made["Blobs"](**wishes).eval()
+        module = made["Blobs"](**wishes).eval()
+    with torch.no_grad():
+        module.last.weight.mul_(8)  # so that its scores are no probabilities by chance
+        module.last.bias.zero_()
+    return module
 
 
-def weights_of(kind: str, module: nn.Module) -> bytes:
+@functools.cache
+def weights_of(kind: str, answers: int, unpadded: bool) -> bytes:
+    """The same network in one of three formats."""
+    module = network(answers=answers, unpadded=unpadded)
+    example = torch.zeros(1, 1, 16, 16)
     buffer = io.BytesIO()
     if kind == "pytorch_state_dict":
         torch.save(module.state_dict(), buffer)
-    elif kind == "torchscript":
-        torch.jit.save(torch.jit.trace(module, torch.zeros(1, 1, 16, 16)), buffer)
-    else:
-        names = {0: "n", 2: "y", 3: "x"}
-        torch.onnx.export(
-            module,
-            (torch.zeros(1, 1, 16, 16),),
-            buffer,
-            input_names=["raw"],
-            output_names=["found"],
-            dynamic_axes={"raw": names, "found": names},
-            opset_version=17,
-            dynamo=False,
-        )
+        return buffer.getvalue()
+    axes = {0: "n", 2: "y", 3: "x"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # both exporters are called old, and are what people use
+        if kind == "torchscript":
+            torch.jit.save(torch.jit.trace(module, example), buffer)
+        else:
+            torch.onnx.export(
+                module,
+                (example,),
+                buffer,
+                input_names=["raw"],
+                output_names=["found"],
+                dynamic_axes={"raw": axes, "found": axes},
+                opset_version=17,
+                dynamo=False,
+            )
     return buffer.getvalue()
 
 
@@ -74,7 +87,7 @@ def package_files(
     """The description of a package, and its other files by name."""
     module = network(answers=len(names), unpadded=unpadded)
     kwargs = {"answers": len(names), "unpadded": unpadded}
-    files = {f"{kind}.weights": weights_of(kind, module) for kind in kinds}
+    files = {f"{kind}.weights": weights_of(kind, len(names), unpadded) for kind in kinds}
     files["network.py"] = SOURCE.encode()
     side = size or 32
     raw = np.random.default_rng(3).integers(0, 255, (1, 1, side, side)).astype(np.float32)

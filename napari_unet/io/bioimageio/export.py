@@ -97,7 +97,7 @@ def save_package(
 
 
 def _files(model: UNetModel, network: ProbabilityUNet) -> dict[str, bytes]:
-    grey = test_image(network.sight)
+    grey = example_image(network.sight)
     with torch.inference_mode():
         seen = section_normalisation([zero_mean_unit_variance(EPSILON)], grey).normalise(grey)
         answer = network(torch.from_numpy(seen)[None, None]).numpy()
@@ -113,11 +113,12 @@ def _files(model: UNetModel, network: ProbabilityUNet) -> dict[str, bytes]:
     }
 
 
-def test_image(sight: Sight) -> npt.NDArray[np.float32]:
+def example_image(sight: Sight) -> npt.NDArray[np.float32]:
     """Return a made-up image (Y, X) of a size that a network takes."""
     side = sight.side(max(SMALLEST_TEST, _smallest_side(sight)))
     grey, _ = synthetic_stack(sections=1, size=side)
-    return grey[0].astype(np.float32)
+    image: npt.NDArray[np.float32] = grey[0].astype(np.float32)
+    return image
 
 
 def _smallest_side(sight: Sight) -> int:

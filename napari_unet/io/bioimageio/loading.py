@@ -271,6 +271,7 @@ def _tried(
             f"its answer to {grey.shape[0]} x {grey.shape[1]} pixels has "
             f"{answer.shape[-2]} x {answer.shape[-1]}, which do not lie around the middle."
         )
+    exclusive = _is_exclusive(answer)
     expected = _test_array(package, described.outputs[0], network.axes_out, several=True)
     if expected is not None and expected.shape == tuple(answer.shape):
         difference = float(np.abs(expected - answer.numpy()).max())
@@ -281,7 +282,7 @@ def _tried(
                 stacklevel=2,
             )
     sight = _sight(network, halo, lost[0])
-    return replace(network, sight=sight, exclusive=_is_exclusive(answer))
+    return replace(network, sight=sight, exclusive=exclusive)
 
 
 def _sight(network: ForeignNetwork, halo: int, lost: int) -> Sight:

@@ -41,7 +41,8 @@ def preprocessing(steps: Sequence[Any]) -> tuple[Step, ...]:
     """
     found = []
     for step in steps:
-        kind, values = str(step.id), getattr(step, "kwargs", None)
+        kind = str(step.id)
+        values: Any = getattr(step, "kwargs", None)
         axes = getattr(values, "axes", None)
         if axes is not None and not {"y", "x"} <= {str(axis) for axis in axes}:
             raise UnsupportedError(f"its {kind} measures each row or column by itself.")
@@ -86,7 +87,8 @@ def activations(steps: Sequence[Any]) -> tuple[Activation, ...]:
     """
     found: list[Activation] = []
     for step in steps:
-        kind, values = str(step.id), getattr(step, "kwargs", None)
+        kind = str(step.id)
+        values: Any = getattr(step, "kwargs", None)
         if kind == "sigmoid":
             found.append(torch.sigmoid)
         elif kind == "softmax" and str(values.axis) in ("channel", "c"):

@@ -97,7 +97,10 @@ def _onnx(package: Package, entry: Any) -> OnnxRunner:
 def _torchscript(package: Package, entry: Any) -> TorchRunner:
     content = package.file(entry)
     try:
-        return TorchRunner(torch.jit.load(io.BytesIO(content), map_location="cpu"))
+        module: nn.Module = torch.jit.load(  # type: ignore[no-untyped-call]
+            io.BytesIO(content), map_location="cpu"
+        )
+        return TorchRunner(module)
     except (RuntimeError, ValueError) as error:
         raise FileReadError(
             f"The TorchScript weights in {package.path} are damaged ({short(error)}). Get the "
