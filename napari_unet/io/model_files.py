@@ -7,14 +7,14 @@ from pathlib import Path
 
 from napari_unet.core.foreign import ForeignModel, Model
 from napari_unet.core.model import UNetModel
+from napari_unet.io import models
 from napari_unet.io.bioimageio.export import save_package
 from napari_unet.io.bioimageio.loading import load_package
 from napari_unet.io.files import FileReadError, FileWriteError
-from napari_unet.io.models import bundled_models, load_model, save_model
 from napari_unet.io.onnx import load_onnx, save_onnx
 
 WRITERS: dict[str, Callable[[Path, UNetModel], None]] = {
-    ".safetensors": save_model,
+    ".safetensors": models.save_model,
     ".zip": save_package,
     ".onnx": save_onnx,
 }
@@ -42,9 +42,9 @@ def find_model(name: str, *, trust: bool = False) -> Model:
     CodeNotTrustedError
         If it cannot be used without running its code, and it is not trusted.
     """
-    bundled = {each.name: each.path for each in bundled_models()}
+    bundled = {each.name: each.path for each in models.bundled_models()}
     if name in bundled:
-        return load_model(bundled[name])
+        return models.load_model(bundled[name])
     path = Path(name)
     if not path.exists():
         raise FileReadError(
@@ -56,7 +56,7 @@ def find_model(name: str, *, trust: bool = False) -> Model:
         return load_package(path, trust=trust)
     if suffix == ".onnx":
         return load_onnx(path)
-    return load_model(path)
+    return models.load_model(path)
 
 
 def write_model(path: Path | str, model: Model) -> None:

@@ -80,7 +80,8 @@ def save_package(
     check_takes_grey(model)
     spec = library("bioimageio.spec", "exchange", "Writing BioImage.IO packages")
     network = probability_network(model)
-    with tempfile.TemporaryDirectory() as folder:
+    # Where files cannot be removed while they are open, the library may hold one of them.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         content = Path(folder)
         for name, data in _files(model, network).items():
             (content / name).write_bytes(data)

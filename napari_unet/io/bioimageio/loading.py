@@ -1,7 +1,8 @@
 """Models from BioImage.IO packages: zip files, folders, or the description ``rdf.yaml`` in one.
 
 Packages that this program wrote give the model back as it was. Networks of other programs predict,
-but do not learn. Nothing is unpickled, and no code of a package is run unless it is trusted.
+but do not learn. No code of a package is run unless it is trusted, and state dicts, which are
+pickles, are read by PyTorch's reader that takes nothing but weights.
 """
 
 from __future__ import annotations
@@ -60,17 +61,17 @@ def load_package(path: Path | str, *, trust: bool = False) -> Model:
         If the extra ``exchange`` is not installed.
     """
     library("bioimageio.spec", "exchange", "Reading BioImage.IO packages")
-    package = Package(Path(path))
-    described = package.description()
-    own = _own_model(package, described)
-    if own is not None:
-        return own
-    try:
-        return _foreign_model(package, described, trust)
-    except UnsupportedError as error:
-        raise FileReadError(
-            f"The model in {package.path} cannot be used: {error} Choose another model."
-        ) from error
+    with Package(Path(path)) as package:
+        described = package.description()
+        own = _own_model(package, described)
+        if own is not None:
+            return own
+        try:
+            return _foreign_model(package, described, trust)
+        except UnsupportedError as error:
+            raise FileReadError(
+                f"The model in {package.path} cannot be used: {error} Choose another model."
+            ) from error
 
 
 # --- our own packages -------------------------------------------------------------------------

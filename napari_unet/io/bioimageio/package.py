@@ -38,6 +38,13 @@ class Package:
                 ) from error
             self._description = self._find(self._archive.namelist())
 
+    def __enter__(self) -> Package:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._archive is not None:
+            self._archive.close()
+
     def _find(self, names: list[str]) -> str:
         for name in DESCRIPTIONS:
             if name in names:
@@ -93,6 +100,8 @@ class Package:
         return content
 
     def _read(self, name: str) -> bytes:
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise FileReadError(f"{self.path} names a file outside of itself, {name}.")
         try:
             if self._archive is not None:
                 return self._archive.read(name)
