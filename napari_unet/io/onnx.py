@@ -113,12 +113,12 @@ class OnnxRunner:
     Parameters
     ----------
     source
-        The content of an ONNX file, or the path of one whose weights lie beside it.
+        The content of an ONNX file.
     graphics_card
         Whether a graphics card computes it, where onnxruntime can use one.
     """
 
-    def __init__(self, source: bytes | str, *, graphics_card: bool = False) -> None:
+    def __init__(self, source: bytes, *, graphics_card: bool = False) -> None:
         runtime = library("onnxruntime", "exchange", "Running ONNX files")
         wanted = ["CPUExecutionProvider"]
         if graphics_card:

@@ -169,11 +169,69 @@ def package_files(
     return described, files
 
 
+def earlier_files() -> tuple[dict, dict[str, bytes]]:
+    """The same network with a description of version 0.4."""
+    described, files = package_files(("pytorch_state_dict",))
+    weights = described["weights"]["pytorch_state_dict"]
+    architecture = weights.pop("architecture")
+    name = architecture["callable"]
+    return {
+        **{k: described[k] for k in ("type", "name", "description", "authors", "cite", "license")},
+        "format_version": "0.4.10",
+        "documentation": "README.md",
+        "timestamp": "2023-01-01T00:00:00",
+        "tags": [],
+        "covers": [],
+        "inputs": [
+            {
+                "name": "raw",
+                "axes": "bcyx",
+                "data_type": "float32",
+                "shape": {"min": [1, 1, 16, 16], "step": [0, 0, 2, 2]},
+                "preprocessing": [
+                    {
+                        "name": "zero_mean_unit_variance",
+                        "kwargs": {"mode": "per_sample", "axes": "cyx"},
+                    }
+                ],
+            }
+        ],
+        "outputs": [
+            {
+                "name": "found",
+                "axes": "bcyx",
+                "data_type": "float32",
+                "halo": [0, 0, 6, 6],
+                "shape": {"reference_tensor": "raw", "scale": [1.0] * 4, "offset": [0] * 4},
+                "postprocessing": [{"name": "sigmoid"}],
+            }
+        ],
+        "test_inputs": ["raw.npy"],
+        "test_outputs": ["found.npy"],
+        "weights": {
+            "pytorch_state_dict": {
+                **weights,
+                "architecture": f"{architecture['source']}:{name}",
+                "architecture_sha256": architecture["sha256"],
+                "kwargs": architecture["kwargs"],
+            }
+        },
+    }, files
+
+
 def save_foreign(path, *arguments, **wishes):
     """Write a package: a zip file, or a folder where the path has no suffix."""
+    return _save(path, *package_files(*arguments, **wishes))
+
+
+def save_earlier(path):
+    """Write a package of version 0.4."""
+    return _save(path, *earlier_files())
+
+
+def _save(path, described, files):
     from bioimageio.spec.utils import write_yaml
 
-    described, files = package_files(*arguments, **wishes)
     text = io.StringIO()
     write_yaml(described, text)
     files["rdf.yaml"] = text.getvalue().encode()

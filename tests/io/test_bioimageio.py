@@ -17,6 +17,7 @@ from napari_unet.core.config import PredictionConfig
 from napari_unet.core.foreign import ForeignModel, check_can_learn
 from napari_unet.core.image import image_from_array
 from napari_unet.core.model import UNetModel
+from napari_unet.core.network import Sight
 from napari_unet.core.prediction import finish, gather, predict
 from napari_unet.io.bioimageio.export import save_package
 from napari_unet.io.bioimageio.loading import load_package
@@ -26,7 +27,7 @@ from napari_unet.io.images import read_image, write_image
 from napari_unet.io.model_files import find_model, write_model
 from napari_unet.io.models import DEFAULT_MODEL, save_model
 from tests.examples import noise_image, tiny_model, with_lived_in_statistics
-from tests.io.foreign import ALL_WEIGHTS, network, package_files, save_foreign
+from tests.io.foreign import ALL_WEIGHTS, network, package_files, save_earlier, save_foreign
 
 core = pytest.importorskip("bioimageio.core")
 pytest.importorskip("bioimageio.spec")
@@ -272,6 +273,41 @@ def test_channels_become_classes_with_the_background_first(tmp_path, last):
     else:
         both = np.concatenate([1 - theirs.max(axis=0, keepdims=True), theirs])
         np.testing.assert_allclose(ours, both / both.sum(axis=0), atol=AGREE)
+
+
+def test_a_description_of_the_earlier_version_is_understood(tmp_path):
+    path = save_earlier(tmp_path / "a.zip")
+    grey = noise_image(40, 48).data
+
+    found = load_package(path, trust=True)
+
+    assert found.network.sight == Sight(margin=6, smallest=16, step=2)
+    theirs = by_the_reference(path, grey)
+    ours = probabilities(found, image_from_array(grey))
+    np.testing.assert_allclose(ours[1], theirs[0], atol=AGREE)
+
+
+def test_onnx_weights_that_lie_beside_their_file_are_read(tmp_path):
+    import onnx
+
+    whole = load_package(save_foreign(tmp_path / "whole", ("onnx",)))
+    path = save_foreign(tmp_path / "parted", ("onnx",))
+    onnx.save(
+        onnx.load(path / "onnx.weights"),
+        path / "parted.onnx",
+        save_as_external_data=True,
+        location="parted.onnx.data",
+        size_threshold=0,
+    )
+    _with_file(path, "onnx.weights", (path / "parted.onnx").read_bytes())
+    text = (path / "rdf.yaml").read_text()
+    beside = "    external_data:\n      source: parted.onnx.data\n    opset_version"
+    (path / "rdf.yaml").write_text(text.replace("    opset_version", beside))
+
+    image = noise_image(40, 40)
+    found = load_package(path)
+
+    assert np.array_equal(probabilities(found, image), probabilities(whole, image))
 
 
 def test_a_folder_and_its_description_are_packages_too(tmp_path):

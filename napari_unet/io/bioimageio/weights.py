@@ -79,13 +79,14 @@ def _onnx(package: Package, entry: Any) -> OnnxRunner:
     try:
         if beside is None:
             return OnnxRunner(content)
+        onnx = library("onnx", "exchange", "Reading ONNX files whose weights lie beside them")
         with tempfile.TemporaryDirectory() as folder:
-            name = Path(str(relative_path(entry.source))).name
-            (Path(folder) / name).write_bytes(content)
-            data = Path(str(relative_path(beside.source))).name
-            (Path(folder) / data).write_bytes(package.file(beside))
-            return OnnxRunner(str(Path(folder) / name))
-    except FileReadError:
+            (Path(folder) / "network.onnx").write_bytes(content)
+            name = Path(str(relative_path(beside.source))).name
+            (Path(folder) / name).write_bytes(package.file(beside))
+            whole = onnx.load(Path(folder) / "network.onnx")
+        return OnnxRunner(whole.SerializeToString())
+    except (FileReadError, MissingLibraryError):
         raise
     except Exception as error:  # onnxruntime has a class of its own for each kind of damage
         raise FileReadError(
