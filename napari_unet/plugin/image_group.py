@@ -235,14 +235,12 @@ class ImageGroup(QGroupBox):
         job.failed.connect(lambda _: self._show_model_name())
         job.start()
 
-    def _on_found(
-        self, job: Job, name: str, source: str, found: Model | CodeNotTrustedError
-    ) -> None:
+    def _on_found(self, job: Job, name: str, source: str, found: Model | str) -> None:
         if job is not self._loading:
             return
-        if not isinstance(found, CodeNotTrustedError):
+        if not isinstance(found, str):
             self._adopt(name, found)
-        elif self.ask_for_trust(str(found)):
+        elif self.ask_for_trust(found):
             self._load(source, trust=True)
         else:
             self._show_model_name()
@@ -290,12 +288,12 @@ class ImageGroup(QGroupBox):
         self._session.device = device
 
 
-def _found(name: str, *, trust: bool) -> Model | CodeNotTrustedError:
-    """A model, or what is to be asked before it is used."""
+def _found(name: str, *, trust: bool) -> Model | str:
+    """A model, or what is to be told and asked before it is used."""
     try:
         return find_model(name, trust=trust)
     except CodeNotTrustedError as error:
-        return error
+        return str(error)  # workers take an error that is returned for one that was raised
 
 
 def _device_choices() -> list[tuple[str, str]]:

@@ -72,6 +72,7 @@ def test_code_of_a_model_is_run_only_when_somebody_says_so(
 
     monkeypatch.setattr(QMessageBox, "question", question)
     dock.image_group.load(path)
+    wait_until(lambda: bool(asked), 60, "the question")
     wait_until(lambda: dock.image_group.model.value == "em-lite", 60, "the model as it was")
     assert "Nothing of it was run" in asked[0]
     assert dock.session.model is not None
