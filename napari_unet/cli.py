@@ -28,6 +28,7 @@ from napari_unet.core.config import (
 if TYPE_CHECKING:
     from napari_unet.core.blocks import Finding
     from napari_unet.core.evaluation import Comparison
+    from napari_unet.core.foreign import Model
     from napari_unet.core.image import ImageArray
     from napari_unet.core.model import UNetModel
     from napari_unet.core.patches import LabelledImage
@@ -269,9 +270,34 @@ def _parser() -> argparse.ArgumentParser:
         help="compare numbered objects (0 = none) in three dimensions: adapted Rand error (ARAND) "
         "and variation of information (VOI, in bits)",
     )
+    _add_trust(evaluate)
     evaluate.add_argument("--json", action="store_true", help="print one JSON object")
 
     command("models", _models, "List the bundled models.")
+
+    export = command(
+        "export-model",
+        _export_model,
+        "Write a model for other programs: a BioImage.IO package (.zip) or an ONNX file (.onnx).",
+    )
+    export.add_argument("model", metavar="NAME|FILE", help="bundled model or model file")
+    export.add_argument(
+        "-o", "--output", required=True, metavar="OUT", help="file to write (.zip, .onnx)"
+    )
+    export.add_argument(
+        "--author",
+        action="append",
+        default=[],
+        dest="authors",
+        metavar="NAME",
+        help="who made the model (.zip); may be given several times",
+    )
+    export.add_argument(
+        "--license",
+        metavar="SPDX",
+        help="licence under which the model is passed on (.zip), such as CC-BY-4.0",
+    )
+    _add_trust(export)
 
     info = command("info", _info, "Print shape, type, axes, scale and units of an image as JSON.")
     info.add_argument("file", metavar="FILE")
@@ -279,9 +305,22 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_shared(parser: argparse.ArgumentParser, more: str = "") -> None:
-    parser.add_argument("--model", metavar="NAME|FILE", help=f"bundled model or model file{more}")
+    parser.add_argument(
+        "--model",
+        metavar="NAME|FILE",
+        help=f"bundled model, model file, BioImage.IO package or ONNX file{more}",
+    )
+    _add_trust(parser)
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
     parser.add_argument("--channel", type=int, metavar="N", help="channel of a multichannel image")
+
+
+def _add_trust(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="run the code that some models of other programs bring, without asking",
+    )
 
 
 def _add_pixel_size(parser: argparse.ArgumentParser) -> None:
@@ -332,6 +371,22 @@ def _training_config(parsed: argparse.Namespace, recipe: Recipe) -> TrainingConf
     settings.update(_given(parsed, TrainingConfig))
     config = TrainingConfig.from_dict(settings)
     return config if config.steps or config.minutes else config.replace(steps=DEFAULT_STEPS)
+
+
+def _find_model(name: str, *, trust: bool) -> Model:
+    """The model of this name; who sits at a terminal is asked before its code is run."""
+    from napari_unet.io.files import CodeNotTrustedError
+    from napari_unet.io.model_files import find_model
+
+    try:
+        return find_model(name, trust=trust)
+    except CodeNotTrustedError as error:
+        if not sys.stdin.isatty():
+            raise CommandError(f"{error} If you trust its source, say --trust.") from error
+        print(f"napari-unet: {error}", file=sys.stderr)  # noqa: T201
+        if input("Do you trust its source, and want to run it? [y/N] ").strip().lower() != "y":
+            raise CommandError(f"{name} was not used, since it is not trusted.") from error
+        return find_model(name, trust=True)
 
 
 def _read_grey(path: str, channel: int | None, pixel_size: float | None = None) -> ImageArray:
@@ -412,19 +467,20 @@ def _open(parsed: argparse.Namespace) -> None:
 def _predict(parsed: argparse.Namespace) -> None:
     from napari_unet.core.annotations import class_number
     from napari_unet.core.blocks import Finding
+    from napari_unet.core.model import UNetModel
     from napari_unet.core.prediction import finish, gather, only_class, predict
     from napari_unet.io.images import write_image, writer_for
-    from napari_unet.io.models import DEFAULT_MODEL, find_model
+    from napari_unet.io.models import DEFAULT_MODEL
     from napari_unet.io.ome_zarr import write_ome_zarr
 
     in_blocks = writer_for(parsed.output) is write_ome_zarr
     _check_cluster(parsed, in_blocks)
     _check_output(parsed.output, may_be_folder=in_blocks or parsed.output.endswith(".png"))
-    model = find_model(parsed.model or DEFAULT_MODEL)
+    model = _find_model(parsed.model or DEFAULT_MODEL, trust=parsed.trust)
     number = class_number(model.classes, parsed.class_name) if parsed.class_name else None
     image = _read_grey(parsed.image, parsed.channel, parsed.pixel_size)
     config = PredictionConfig(**_given(parsed, PredictionConfig))
-    if in_blocks:
+    if in_blocks and isinstance(model, UNetModel):
         finding = Finding(parsed.probabilities, number or 0)
         _predict_in_blocks(parsed, model, image, finding, config)
         return
@@ -868,9 +924,10 @@ def _starting_model(
 
     from napari_unet.core.annotations import class_table
     from napari_unet.core.config import NetworkConfig
+    from napari_unet.core.foreign import check_can_learn
     from napari_unet.core.model import PRESETS, new_model
     from napari_unet.core.widening import widened
-    from napari_unet.io.models import DEFAULT_MODEL, find_model
+    from napari_unet.io.models import DEFAULT_MODEL
 
     names = _names(parsed.classes) or recipe.classes
     width = recipe.widen if parsed.widen is None else parsed.widen
@@ -885,7 +942,8 @@ def _starting_model(
         return replace(model, pixel_size=recipe.pixel_size), None
     if parsed.preset:
         raise CommandError("--preset says how to make a new network; use it with --model new.")
-    model = find_model(parsed.model or recipe.model or DEFAULT_MODEL)
+    name = parsed.model or recipe.model or DEFAULT_MODEL
+    model = check_can_learn(_find_model(name, trust=parsed.trust))
     earlier = {"model": model.name, "steps": model.steps, "width": model.network.config.width}
     model = replace(model, pixel_size=recipe.pixel_size or model.pixel_size)
     if width is not None:
@@ -911,7 +969,11 @@ def _evaluate(parsed: argparse.Namespace) -> None:
             )
         _evaluate_objects(prediction, truth, parsed.json)
         return
-    number = None if parsed.boundary is None else _class_called(parsed.boundary, parsed.model)
+    number = (
+        None
+        if parsed.boundary is None
+        else _class_called(parsed.boundary, parsed.model, trust=parsed.trust)
+    )
     both = comparison(prediction, truth, number, inverted_truth=parsed.inverted_truth)
     scores = class_scores(both.predicted, both.truth)
     if both.reported is not None:
@@ -954,14 +1016,14 @@ def _rounded(value: float | None, digits: int = 4) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def _class_called(name: str, model: str | None) -> int:
+def _class_called(name: str, model: str | None, *, trust: bool) -> int:
     """The number of a class that is given by its name or by this number."""
     from napari_unet.core.annotations import class_number
-    from napari_unet.io.models import DEFAULT_MODEL, find_model
+    from napari_unet.io.models import DEFAULT_MODEL
 
     if name.isascii() and name.isdigit():
         return int(name)
-    return class_number(find_model(model or DEFAULT_MODEL).classes, name)
+    return class_number(_find_model(model or DEFAULT_MODEL, trust=trust).classes, name)
 
 
 def _boundary_scores(both: Comparison) -> BoundaryScores | None:
@@ -1002,6 +1064,29 @@ def _models(parsed: argparse.Namespace) -> None:
         seen = f", {model.pixel_size:.4g} nm/px" if model.pixel_size else ""
         names = ", ".join(c.name for c in model.classes)
         _say(f"{each.name}: {names} ({size:.1f} M parameters{seen})")
+
+
+def _export_model(parsed: argparse.Namespace) -> None:
+    from napari_unet.io.bioimageio.export import save_package
+    from napari_unet.io.model_files import refuse_foreign, write_model, writer_for
+
+    writer_for(parsed.output)
+    _check_output(parsed.output)
+    named = parsed.authors or parsed.license is not None
+    is_package = Path(parsed.output).suffix.lower() == ".zip"
+    if named and not is_package:
+        raise CommandError("--author and --license are for BioImage.IO packages (.zip).")
+    model = _find_model(parsed.model, trust=parsed.trust)
+    if is_package:
+        save_package(
+            parsed.output,
+            refuse_foreign(parsed.output, model),
+            authors=parsed.authors,
+            license_id=parsed.license,
+        )
+    else:
+        write_model(parsed.output, model)
+    _say(f"Wrote {parsed.output}.")
 
 
 def _info(parsed: argparse.Namespace) -> None:

@@ -179,7 +179,7 @@ def tile_features(
         float16, on the CPU. The finest level holds the filters and the network's last map.
     """
     view = View(magnification)
-    seen = piece_around(network.config, section, tile, statistics, view, device)
+    seen = piece_around(network.sight, section, tile, statistics, view, device)
     found = piece_features(network, seen.grey, device=device, precision=precision)
     first = seen.positions(Tile(tile.top, tile.left, 1, 1), view)[:, 0, 0].tolist()
     found = replace(found, tile=tile, first=(first[0], first[1]), magnification=magnification)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -222,6 +222,12 @@ def _without_axis(image: ImageArray, axis: int, data: Any) -> ImageArray:
 
     axes = image.axes[:axis] + image.axes[axis + 1 :]
     return ImageArray(data, axes, keep(image.scale), keep(image.units), image.name)
+
+
+class Normalisation(Protocol):
+    """What brings grey values to the range that a network knows."""
+
+    def normalise(self, grey: npt.NDArray[Any]) -> npt.NDArray[np.float32]: ...
 
 
 @dataclass(frozen=True)

@@ -75,17 +75,8 @@ class UNetModel:
         return copy.deepcopy(self.folded).to(device)
 
     def magnification(self, image: ImageArray) -> float:
-        """Return by how much an image is enlarged for the network, so that it sees its pixel size.
-
-        It is 1 where either pixel size is unknown, or both are the same within a fifth: a
-        network is trained with more variation than that.
-        """
-        if self.pixel_size is None or image.pixel_size is None:
-            return 1.0
-        factor = image.pixel_size / self.pixel_size
-        if 1 / SAME_PIXEL_SIZE <= factor <= SAME_PIXEL_SIZE:
-            return 1.0
-        return float(min(max(factor, 1 / LARGEST_MAGNIFICATION), LARGEST_MAGNIFICATION))
+        """Return by how much an image is enlarged for the network (see `magnification`)."""
+        return magnification(self.pixel_size, image)
 
     def with_classes(self, classes: ClassTable, seed: int = 0) -> UNetModel:
         """Return a model for a longer class table, or the same classes under other names.
@@ -121,6 +112,20 @@ class UNetModel:
             new.bias[:known] = old.bias
         network.classifier = new
         return replace(self, network=network.eval(), classes=classes)
+
+
+def magnification(pixel_size: float | None, image: ImageArray) -> float:
+    """Return by how much an image is enlarged for a network, so that it sees its pixel size.
+
+    It is 1 where either pixel size is unknown, or both are the same within a fifth: a network is
+    trained with more variation than that.
+    """
+    if pixel_size is None or image.pixel_size is None:
+        return 1.0
+    factor = image.pixel_size / pixel_size
+    if 1 / SAME_PIXEL_SIZE <= factor <= SAME_PIXEL_SIZE:
+        return 1.0
+    return float(min(max(factor, 1 / LARGEST_MAGNIFICATION), LARGEST_MAGNIFICATION))
 
 
 def new_model(

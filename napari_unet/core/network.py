@@ -6,12 +6,16 @@ import copy
 import itertools
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from napari_unet.core.config import NetworkConfig
+if TYPE_CHECKING:  # packages for other programs hold this file alone
+    from napari_unet.core.config import NetworkConfig
 
 
 class DoubleConvolution(nn.Sequential):
@@ -110,6 +114,62 @@ class UNet(nn.Module):
                         block[place + 1] = nn.Identity()
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return network
+
+    @property
+    def sight(self) -> Sight:
+        """How the answer lies in what the network sees."""
+        config = self.config
+        return Sight(
+            margin=context(config),
+            smallest=smallest_input(config, 1),
+            step=2**config.depth,
+            lost=lost(config),
+        )
+
+
+class ProbabilityUNet(UNet):
+    """The U-Net as other programs run it: made from plain values, with probabilities as answer.
+
+    Parameters
+    ----------
+    config
+        The fields of a `NetworkConfig`.
+    """
+
+    def __init__(self, **config: Any) -> None:
+        super().__init__(cast("NetworkConfig", SimpleNamespace(**config)))
+
+    def forward(self, x: Tensor) -> Tensor:  # (N, channels_in, H, W) -> (N, classes, h, w)
+        return super().forward(x).softmax(dim=1)
+
+
+@dataclass(frozen=True)
+class Sight:
+    """How the answer of a network lies in what it sees; lengths are in pixels.
+
+    Parameters
+    ----------
+    margin
+        How far around a tile the network must see.
+    smallest, step
+        The sides of an input are `smallest`, or larger by a multiple of `step`.
+    lost
+        By how much the answer is smaller than the input, on both sides together.
+    """
+
+    margin: int
+    smallest: int
+    step: int
+    lost: int = 0
+
+    @property
+    def padded(self) -> bool:
+        """Whether there is an answer up to the border of what is seen."""
+        return self.lost == 0
+
+    def side(self, wanted: int) -> int:
+        """Return the smallest side of an input that is not below a length."""
+        return self.smallest + rounded_up(max(0, wanted - self.smallest), self.step)
 
 
 def initialise(module: nn.Module) -> None:

@@ -15,9 +15,11 @@ from torch import Tensor
 from napari_unet.core.config import PredictionConfig
 from napari_unet.core.devices import choose_device, is_out_of_memory
 from napari_unet.core.features import piece_features
+from napari_unet.core.foreign import ForeignModel, Model
 from napari_unet.core.image import GreyStatistics, ImageArray, SectionIndex, grey_statistics
 from napari_unet.core.live import LiveModel
-from napari_unet.core.model import UNetModel, check_takes_grey
+from napari_unet.core.model import check_takes_grey
+from napari_unet.core.network import UNet
 from napari_unet.core.tiles import tile_probabilities
 from napari_unet.core.tiling import Tile, plan_tiles
 
@@ -59,7 +61,7 @@ def nearest_first(sections: Iterable[SectionIndex], centre: SectionIndex) -> lis
 
 
 def predict(
-    model: UNetModel | LiveModel,
+    model: Model | LiveModel,
     image: ImageArray,
     config: PredictionConfig | None = None,
     *,
@@ -107,7 +109,9 @@ def predict(
     """
     live = model if isinstance(model, LiveModel) else None
     model = model.model if isinstance(model, LiveModel) else model
-    check_takes_grey(model)
+    foreign = model if isinstance(model, ForeignModel) else None
+    if not isinstance(model, ForeignModel):
+        check_takes_grey(model)
     config = config or PredictionConfig()
     target = choose_device(device)
     statistics = statistics or known_statistics(image)
@@ -116,7 +120,7 @@ def predict(
     network = model.on_device(target)
     magnification = model.magnification(image)
     height, width = image.shape[-2:]
-    multiple = 2**network.config.depth
+    multiple = network.sight.step
     tile_size = config.tile_size
 
     def planned() -> list[Tile]:
@@ -127,14 +131,21 @@ def predict(
 
     def ask_head(grey: Tensor) -> Tensor:
         assert live is not None
+        assert isinstance(network, UNet)
         seen = piece_features(network, grey, device=target, precision=config.precision)
         return live.head.scores(live.space.reduce(seen)).softmax(dim=0).to(target)
+
+    def ask_foreign(grey: Tensor) -> Tensor:
+        return network(grey[None, None])[0]
+
+    ask = ask_head if live else ask_foreign if foreign else None
 
     finished = 0
     refused = 0  # side of the tile for which memory ran out, until a smaller one fits
     while remaining and not should_stop():
         index = remaining.pop(0)
         section = image.data[index] if index else image.data
+        normalisation = (foreign.normalisation(section) if foreign else None) or statistics
         tiles = planned()
         number = 0
         while number < len(tiles):
@@ -146,10 +157,10 @@ def predict(
                     network,
                     section,
                     tile,
-                    statistics,
+                    normalisation,
                     magnification=magnification,
                     test_time_augmentation=config.test_time_augmentation,
-                    ask=ask_head if live else None,
+                    ask=ask,
                     device=target,
                     precision=config.precision,
                 )

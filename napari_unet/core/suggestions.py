@@ -23,9 +23,9 @@ from scipy import ndimage
 from skimage.feature import peak_local_max
 
 from napari_unet.core.config import PredictionConfig
+from napari_unet.core.foreign import Model
 from napari_unet.core.image import GreyStatistics, ImageArray, SectionIndex
 from napari_unet.core.live import LiveModel
-from napari_unet.core.model import UNetModel
 from napari_unet.core.prediction import known_statistics, nearest_first, never, predict
 from napari_unet.core.tiling import Tile
 
@@ -112,7 +112,7 @@ class Suggestions:
 
 
 def suggest(
-    model: UNetModel | LiveModel,
+    model: Model | LiveModel,
     image: ImageArray,
     *,
     sections: Sequence[SectionIndex],
@@ -190,7 +190,7 @@ def suggest(
 
 
 def section_doubt(
-    model: UNetModel | LiveModel,
+    model: Model | LiveModel,
     image: ImageArray,
     index: SectionIndex,
     *,

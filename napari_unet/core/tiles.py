@@ -10,22 +10,30 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from napari_unet.core.config import NetworkConfig
 from napari_unet.core.devices import computing
-from napari_unet.core.image import GreyStatistics
-from napari_unet.core.network import UNet, context, rounded_up, smallest_input
+from napari_unet.core.image import Normalisation
+from napari_unet.core.network import Sight, rounded_up
 from napari_unet.core.resampling import antialiasing_deviation, blurred, resample
 from napari_unet.core.tiling import Tile, read_mirrored
 
 ROTATIONS = 7
 """The paper averages over seven rotated versions of the input (section 4)."""
+
+
+class Network(Protocol):
+    """What answers: from (1, 1, H, W) to scores or probabilities (1, classes, h, w)."""
+
+    @property
+    def sight(self) -> Sight: ...
+
+    def __call__(self, batch: Tensor, /) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -56,10 +64,10 @@ class View:
 
 @torch.inference_mode()
 def tile_probabilities(
-    network: UNet,
+    network: Network,
     section: Any,
     tile: Tile,
-    statistics: GreyStatistics,
+    statistics: Normalisation,
     *,
     magnification: float = 1.0,
     test_time_augmentation: str = "none",
@@ -119,7 +127,7 @@ def tile_probabilities(
     for number in range(count):
         view = View(magnification, 2 * math.pi * number / count)
         look = _plain_look if view.is_plain else _resampled_look
-        found = look(asked, network.config, section, tile, statistics, view, device)
+        found = look(asked, network.sight, section, tile, statistics, view, device)
         total = found if total is None else total.add_(found)
     assert total is not None
     probabilities: npt.NDArray[np.float32] = (total / count).cpu().numpy()
@@ -128,15 +136,15 @@ def tile_probabilities(
 
 def _plain_look(
     ask: Callable[[Tensor], Tensor],
-    config: NetworkConfig,
+    sight: Sight,
     section: Any,
     tile: Tile,
-    statistics: GreyStatistics,
+    statistics: Normalisation,
     view: View,
     device: torch.device,
 ) -> Tensor:
     """The network's pixels are those of the image: nothing is interpolated."""
-    seen = piece_around(config, section, tile, statistics, view, device)
+    seen = piece_around(sight, section, tile, statistics, view, device)
     answer = ask(seen.grey)
     row, column = (
         start - first - (side - found) // 2
@@ -149,15 +157,15 @@ def _plain_look(
 
 def _resampled_look(
     ask: Callable[[Tensor], Tensor],
-    config: NetworkConfig,
+    sight: Sight,
     section: Any,
     tile: Tile,
-    statistics: GreyStatistics,
+    statistics: Normalisation,
     view: View,
     device: torch.device,
 ) -> Tensor:
     """The network's pixels lie between those of the image."""
-    seen = piece_around(config, section, tile, statistics, view, device)
+    seen = piece_around(sight, section, tile, statistics, view, device)
     answer = blurred(ask(seen.grey), antialiasing_deviation(view.magnification))
     found = resample(answer, seen.positions(tile, view), "bilinear")
     return found / found.sum(dim=0)
@@ -197,10 +205,10 @@ def _network_positions(tile: Tile, view: View, device: torch.device) -> Tensor:
 
 
 def piece_around(
-    config: NetworkConfig,
+    sight: Sight,
     section: Any,
     tile: Tile,
-    statistics: GreyStatistics,
+    statistics: Normalisation,
     view: View,
     device: torch.device,
 ) -> Piece:
@@ -209,23 +217,24 @@ def piece_around(
     Where the network's pixels are those of the image, a zero-padded network sees the border of
     the section as it saw that of its training patches; else it is mirrored there.
     """
-    margin, multiple = context(config), 2**config.depth
-    padded = config.padding == "same"
+    margin, multiple = sight.margin, sight.step
     if view.is_plain:
         first, sides = [], []
         for start, length, whole in zip(
             (tile.top, tile.left), (tile.height, tile.width), section.shape[-2:], strict=True
         ):
-            if padded:
+            if sight.padded:
                 low = max(0, start - margin)
                 high = min(
                     rounded_up(start + length, multiple) + margin, rounded_up(whole, multiple)
                 )
-                first.append(low)
-                sides.append(high - low)
+                side = sight.side(high - low)
+                # What is more than needed is looked at before the tile, where there still is image.
+                first.append(max(0, low - (side - (high - low)) // multiple * multiple))
+                sides.append(side)
             else:
                 first.append(start - margin)
-                sides.append(smallest_input(config, length))
+                sides.append(sight.side(length + 2 * margin))
         grey = statistics.normalise(read_mirrored(section, *first, *sides))
         return Piece(torch.from_numpy(grey).to(device), (first[0], first[1]))
     wanted = _network_positions(tile, view, device)
@@ -237,7 +246,7 @@ def piece_around(
         math.ceil(float(axis.max())) + beyond + 1 - start
         for axis, start in zip(wanted, inner, strict=True)
     ]
-    sides = [smallest_input(config, n) + (2 * margin if padded else 0) for n in lengths]
+    sides = [sight.side(n + 2 * margin) for n in lengths]
     first = [start - margin for start in inner]
     grid = torch.meshgrid(
         *(
@@ -251,7 +260,7 @@ def piece_around(
 
 
 def _read_between(
-    section: Any, positions: Tensor, statistics: GreyStatistics, view: View, device: torch.device
+    section: Any, positions: Tensor, statistics: Normalisation, view: View, device: torch.device
 ) -> Tensor:
     """Normalised grey values at positions (2, h, w) of the section, mirrored beyond its border."""
     deviation = antialiasing_deviation(1 / view.magnification)

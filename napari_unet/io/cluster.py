@@ -182,6 +182,8 @@ def _opened(
 ) -> tuple[UNetModel, ImageArray]:
     """Model and image, opened once by each worker."""
     from napari_unet.io.images import read_grey
-    from napari_unet.io.models import find_model
+    from napari_unet.io.model_files import find_model
 
-    return find_model(model), read_grey(image, channel, pixel_size)
+    found = find_model(model)
+    assert isinstance(found, UNetModel)  # others are not predicted in blocks
+    return found, read_grey(image, channel, pixel_size)

@@ -26,6 +26,10 @@ class FileWriteError(Exception):
     """A file that could not be written; what was there before is still there."""
 
 
+class CodeNotTrustedError(FileReadError):
+    """A file whose code would have to be run to use it, which nobody has agreed to."""
+
+
 @contextmanager
 def reading(
     path: Path | str,

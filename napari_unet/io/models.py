@@ -47,7 +47,25 @@ def save_model(path: Path | str, model: UNetModel, *, half: bool = False) -> Non
     path = Path(path)
     if path.suffix != ".safetensors":
         raise ValueError(f"A model file ends with .safetensors; got {path.name!r}.")
-    header = {
+    state = {
+        key: (value.half() if half and value.is_floating_point() else value).contiguous()
+        for key, value in model.network.state_dict().items()
+    }
+    content = save(
+        state,
+        {
+            "format": FORMAT,
+            "format_version": str(FORMAT_VERSION),
+            "model": json.dumps(model_header(model)),
+        },
+    )
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def model_header(model: UNetModel) -> dict[str, Any]:
+    """Return all of a model but its weights as plain values, fit for JSON."""
+    return {
         "name": model.name,
         "network": model.network.config.to_dict(),
         "classes": [{"name": c.name, "colour": c.colour} for c in model.classes],
@@ -55,16 +73,6 @@ def save_model(path: Path | str, model: UNetModel, *, half: bool = False) -> Non
         "history": list(model.history),
         "pixel_size": model.pixel_size,
     }
-    state = {
-        key: (value.half() if half and value.is_floating_point() else value).contiguous()
-        for key, value in model.network.state_dict().items()
-    }
-    content = save(
-        state,
-        {"format": FORMAT, "format_version": str(FORMAT_VERSION), "model": json.dumps(header)},
-    )
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
 
 
 def load_model(path: Path | str) -> UNetModel:
@@ -94,7 +102,7 @@ def load_model(path: Path | str) -> UNetModel:
             f"{path} is not a whole safetensors file ({error}). It may have been cut short while "
             "it was copied; get it again."
         ) from error
-    return _rebuild(path, header, state)
+    return rebuilt(path, header, state)
 
 
 def _header(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
@@ -118,7 +126,14 @@ def _header(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
     return header
 
 
-def _rebuild(path: Path, header: dict[str, Any], state: dict[str, torch.Tensor]) -> UNetModel:
+def rebuilt(path: Path, header: dict[str, Any], state: dict[str, torch.Tensor]) -> UNetModel:
+    """Return the model of a header (`model_header`) and weights that were read from a file.
+
+    Raises
+    ------
+    FileReadError
+        If they do not fit each other.
+    """
     try:
         config = NetworkConfig.from_dict(header["network"])
         network = UNet(config)
@@ -172,22 +187,3 @@ def bundled_name(model: UNetModel) -> str:
                 header = _header(each.path, file.metadata() or {})
             return each.name if header["steps"] == model.steps else ""
     return ""
-
-
-def find_model(name: str) -> UNetModel:
-    """Return a bundled model by its name, or a model file by its path.
-
-    Raises
-    ------
-    FileReadError
-        If there is neither; the message lists the bundled ones.
-    """
-    bundled = {each.name: each.path for each in bundled_models()}
-    if name in bundled:
-        return load_model(bundled[name])
-    if not Path(name).exists():
-        raise FileReadError(
-            f"There is no model {name!r}: neither a file of that name nor one of the bundled "
-            f"models ({', '.join(bundled)})."
-        )
-    return load_model(name)

@@ -14,6 +14,11 @@ from napari_unet.plugin.forms import aligned
 from napari_unet.plugin.session import Session
 
 ALL_CLASSES = "all classes"
+MODEL_PATTERNS = (
+    "Models of this program (*.safetensors)",
+    "BioImage.IO packages (*.zip)",
+    "ONNX (*.onnx)",
+)
 
 
 class ExportGroup(QGroupBox):
@@ -54,7 +59,8 @@ class ExportGroup(QGroupBox):
     def _on_export(self) -> None:
         kind = self.kind.value
         if kind == MODEL:
-            suggestion, pattern = "model.safetensors", "Models (*.safetensors)"
+            suggestion = "model.safetensors"
+            pattern = ";;".join(MODEL_PATTERNS)
         else:
             suggestion = f"{self._suggested_name()}.tif"
             pattern = "Images (" + " ".join(f"*{suffix}" for suffix in WRITERS) + ")"

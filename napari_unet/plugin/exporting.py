@@ -9,8 +9,8 @@ from napari.utils.notifications import show_info
 from qtpy.QtCore import QObject, Signal
 
 from napari_unet.core.prediction import TileDone, gather, only_class, predict
+from napari_unet.io import model_files
 from napari_unet.io.images import write_image, writer_for
-from napari_unet.io.models import save_model
 from napari_unet.plugin.jobs import Job, Work, call
 from napari_unet.plugin.opening import LayerKeeper
 from napari_unet.plugin.predicting import Predictor
@@ -79,8 +79,9 @@ class Exporter(QObject):
                 f"{session.classes[class_number - 1].name!r} yet. Paint it and learn first."
             )
         if kind == MODEL:
+            model_files.writer_for(path)
             model = session.model.with_classes(session.classes)
-            self._start(path, call(lambda: save_model(path, model)))
+            self._start(path, call(lambda: model_files.write_model(path, model)))
             return
         writer_for(path)
         if kind == PROBABILITIES:

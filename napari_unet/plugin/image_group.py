@@ -11,13 +11,23 @@ from magicgui.widgets import ComboBox
 from napari.layers import Image
 from napari.utils.notifications import show_error
 from napari.viewer import Viewer
-from qtpy.QtWidgets import QFileDialog, QGroupBox, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QFileDialog,
+    QGroupBox,
+    QLabel,
+    QMessageBox,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_unet.core.devices import choose_device, describe
+from napari_unet.core.foreign import Model
 from napari_unet.core.image import ImageArray
-from napari_unet.core.model import UNetModel
 from napari_unet.core.units import nanometres
-from napari_unet.io.models import DEFAULT_MODEL, bundled_models, find_model
+from napari_unet.io.files import CodeNotTrustedError
+from napari_unet.io.model_files import find_model
+from napari_unet.io.models import DEFAULT_MODEL, bundled_models
 from napari_unet.plugin.forms import LengthField, aligned, with_unit
 from napari_unet.plugin.jobs import Job, call
 from napari_unet.plugin.layers import is_ours
@@ -26,6 +36,9 @@ from napari_unet.plugin.opening import LayerKeeper
 from napari_unet.plugin.session import Session, learnt_models_folder
 
 FROM_FILE = "Open a model file …"
+MODEL_FILES = ("*.safetensors", "*.zip", "*.onnx", "*.yaml", "*.yml")
+"""Model files, packages and the descriptions in unpacked packages."""
+
 NEWEST_LEARNT = 5
 
 
@@ -197,7 +210,7 @@ class ImageGroup(QGroupBox):
     def _on_model(self, name: str) -> None:
         if name == FROM_FILE:
             chosen, _ = QFileDialog.getOpenFileName(
-                self, "Open a model", "", "Models (*.safetensors);;All files (*)"
+                self, "Open a model", "", f"Models ({' '.join(MODEL_FILES)});;All files (*)"
             )
             if not chosen:
                 self._show_model_name()
@@ -215,16 +228,35 @@ class ImageGroup(QGroupBox):
             self.model.value = path.name
         self._load(str(path))
 
-    def _load(self, name: str) -> None:
-        job = Job(f"Load {Path(name).name}", call(partial(find_model, name)), parent=self)
+    def _load(self, name: str, *, trust: bool = False) -> None:
+        job = Job(f"Load {Path(name).name}", call(partial(_found, name, trust=trust)), parent=self)
         self._loading = job  # only the latest wish counts
-        job.returned.connect(partial(self._adopt, job, self.model.value))
+        job.returned.connect(partial(self._on_found, job, self.model.value, name))
         job.failed.connect(lambda _: self._show_model_name())
         job.start()
 
-    def _adopt(self, job: Job, name: str, model: UNetModel) -> None:
+    def _on_found(self, job: Job, name: str, source: str, found: Model | str) -> None:
         if job is not self._loading:
             return
+        if not isinstance(found, str):
+            self._adopt(name, found)
+        elif self.ask_for_trust(found):
+            self._load(source, trust=True)
+        else:
+            self._show_model_name()
+
+    def ask_for_trust(self, message: str) -> bool:
+        """Ask whether the code of a model may be run."""
+        answer = QMessageBox.question(
+            self,
+            "Run the code of this model?",
+            f"{message}\n\nDo you trust its source, and want to run it?",
+            QMessageBox.Yes | QMessageBox.No,
+            QMessageBox.No,
+        )
+        return bool(answer == QMessageBox.Yes)
+
+    def _adopt(self, name: str, model: Model) -> None:
         before = self._steps_when_loaded
         self._steps_when_loaded = model.steps
         try:
@@ -242,17 +274,26 @@ class ImageGroup(QGroupBox):
             self.model.reset_choices()
             self.model.value = self._name
 
-    def _show_model(self, model: UNetModel | None) -> None:
+    def _show_model(self, model: Model | None) -> None:
         if model is not None:
             here = model.steps - self._steps_when_loaded
             learnt = f", and has learnt here for {here} steps" if here > 0 else ""
-            self.known.setText(f"Knows {', '.join(c.name for c in model.classes)}{learnt}.")
+            only = "" if self._session.learner else " It predicts, but cannot learn here."
+            self.known.setText(f"Knows {', '.join(c.name for c in model.classes)}{learnt}.{only}")
             self.back.setVisible(here > 0)
 
     # --- device --------------------------------------------------------------------------
 
     def _on_device(self, device: str) -> None:
         self._session.device = device
+
+
+def _found(name: str, *, trust: bool) -> Model | str:
+    """A model, or what is to be told and asked before it is used."""
+    try:
+        return find_model(name, trust=trust)
+    except CodeNotTrustedError as error:
+        return str(error)  # workers take an error that is returned for one that was raised
 
 
 def _device_choices() -> list[tuple[str, str]]:
@@ -276,7 +317,7 @@ def size_text(image: ImageArray) -> str:
     return text + (f", sections {z:.4g} nm apart" if z else "")
 
 
-def magnification_text(model: UNetModel, image: ImageArray) -> str:
+def magnification_text(model: Model, image: ImageArray) -> str:
     """Return what is done to an image for the network to see its own pixel size; maybe nothing."""
     if model.pixel_size is None:
         return ""

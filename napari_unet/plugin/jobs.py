@@ -15,13 +15,21 @@ from napari.qt.threading import create_worker
 from napari.utils.notifications import notification_manager, show_error
 from qtpy.QtCore import QEventLoop, QObject, Qt, QThreadPool, Signal
 
+from napari_unet.io.extras import MissingLibraryError
 from napari_unet.io.files import FileReadError, FileWriteError
 
 logger = logging.getLogger(__name__)
 
 Work = Generator[Any, Any, Any]
 
-EXPECTED = (ValueError, MemoryError, OSError, FileReadError, FileWriteError)
+EXPECTED = (
+    ValueError,
+    MemoryError,
+    OSError,
+    FileReadError,
+    FileWriteError,
+    MissingLibraryError,
+)
 """Errors whose message says what a person can do; they are shown without a traceback."""
 
 BEHIND = 10

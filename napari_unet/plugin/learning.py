@@ -8,11 +8,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from napari.utils.notifications import show_info
+from napari.utils.notifications import show_error, show_info
 from qtpy.QtCore import QObject, Signal
 
 from napari_unet.core.annotations import ClassTable
 from napari_unet.core.config import TrainingConfig
+from napari_unet.core.foreign import check_can_learn
 from napari_unet.core.growing import grown_from_head
 from napari_unet.core.held_out import Strokes
 from napari_unet.core.image import ImageArray
@@ -63,12 +64,17 @@ class Trainer(QObject):
         if reason:
             show_info(reason)
             return False
+        try:
+            model = check_can_learn(session.model)
+        except ValueError as error:
+            show_error(str(error))
+            return False
         self._config = config
         self._autosave = _autosave_path(session.image)
         folder = session.project.versions if session.project else self._autosave.parent
         self._versions = folder / self._autosave.stem
-        self._begin_versions()
-        model, image, strokes = session.model, session.image, session.strokes
+        self._begin_versions(model)
+        image, strokes = session.image, session.strokes
         statistics, device = session.statistics, session.device
 
         def grow(model: UNetModel, classes: ClassTable) -> UNetModel:
@@ -159,11 +165,9 @@ class Trainer(QObject):
 
     # --- versions ------------------------------------------------------------------------
 
-    def _begin_versions(self) -> None:
+    def _begin_versions(self, model: UNetModel) -> None:
         """See that what learning begins with is among the versions."""
         session = self._session
-        model = session.model
-        assert model is not None
         self._highest = max((each.number for each in session.versions), default=-1)
         if session.version is None:
             self._highest += 1

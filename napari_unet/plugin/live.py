@@ -13,6 +13,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_unet.core.config import LiveConfig
 from napari_unet.core.devices import choose_device
+from napari_unet.core.foreign import Model
 from napari_unet.core.held_out import Strokes
 from napari_unet.core.image import SectionIndex
 from napari_unet.core.live import LiveHead, LiveModel
@@ -169,8 +170,8 @@ class Live(QObject):
         self._session.live = None
         self._wake()
 
-    def _on_model(self, model: UNetModel | None) -> None:
-        if model is not None and self._session.live is not None:
+    def _on_model(self, model: Model | None) -> None:
+        if isinstance(model, UNetModel) and self._session.live is not None:
             # New weights of the same network: the earlier answer until theirs is there.
             if self._next is None or self._next.space is None:
                 self._next = self._basis(model)
@@ -191,7 +192,7 @@ class Live(QObject):
     def _ready(self) -> bool:
         """Whether there is paint to learn from, or a brush in somebody's hand."""
         session, corrections = self._session, self._corrections
-        if not self._enabled or session.model is None or session.statistics is None:
+        if not self._enabled or session.learner is None or session.statistics is None:
             return False
         if session.image is None or session.mask is None or corrections is None:
             return False
@@ -205,7 +206,7 @@ class Live(QObject):
         return order[-2:] == (len(order) - 2, len(order) - 1)
 
     def _plan(self) -> list[Tile]:
-        image, model = self._session.image, self._session.model
+        image, model = self._session.image, self._session.learner
         assert image is not None
         assert model is not None
         height, width = image.shape[-2:]
@@ -269,8 +270,8 @@ class Live(QObject):
             if self._now is not None:
                 self._now.examples, self._now.head = {}, None
         if self._now is None:
-            assert session.model is not None
-            self._now = self._basis(session.model)
+            assert session.learner is not None
+            self._now = self._basis(session.learner)
         self._ask()
         self._compute()
 
@@ -387,8 +388,8 @@ class Live(QObject):
         mask, layer = session.mask, session.image_layer
         if basis is self._next:
             self._now, self._next = basis, None
-            if basis.model is not session.model and session.model is not None:
-                self._next = self._basis(session.model)
+            if basis.model is not session.learner and session.learner is not None:
+                self._next = self._basis(session.learner)
         if basis is not self._now or basis.space is None or mask is None or layer is None:
             self._wake()
             return

@@ -12,16 +12,16 @@ from napari.viewer import Viewer
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_unet.core.config import PredictionConfig
+from napari_unet.core.foreign import Model
 from napari_unet.core.image import ImageArray, SectionIndex
 from napari_unet.core.live import LiveModel
-from napari_unet.core.model import UNetModel
 from napari_unet.core.prediction import TileDone, known_statistics, nearest_first, predict
 from napari_unet.plugin.jobs import Job, call
 from napari_unet.plugin.layers import section_in_view
 from napari_unet.plugin.learning import RUNNING, STOPPING
 from napari_unet.plugin.session import Session
 
-Way = tuple[UNetModel | LiveModel, PredictionConfig]
+Way = tuple[Model | LiveModel, PredictionConfig]
 """By which model a section was predicted, and how."""
 
 
@@ -221,7 +221,7 @@ class Predictor(QObject):
         quick = isinstance(self._session.shown, LiveModel) or (self._learns and self.keeps_up)
         return wished.replace(test_time_augmentation="none") if quick else wished
 
-    def _worth(self, way: tuple[UNetModel | LiveModel | None, PredictionConfig] | None) -> int:
+    def _worth(self, way: tuple[Model | LiveModel | None, PredictionConfig] | None) -> int:
         """2 for what people would get who asked now, 1 for a quick look at it, 0 for the past."""
         session = self._session
         if way is None or way[0] is not session.shown:

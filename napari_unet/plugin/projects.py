@@ -26,9 +26,9 @@ from napari_unet.core.model import UNetModel
 from napari_unet.io.files import FileReadError, FileWriteError
 from napari_unet.io.images import write_image
 from napari_unet.io.models import (
+    DEFAULT_MODEL,
     bundled_models,
     bundled_name,
-    find_model,
     load_model,
     save_model,
 )
@@ -224,7 +224,7 @@ class ProjectKeeper(QObject):
             for each in session.versions
             if each.model is not None and not bundled_name(each.model)
         }
-        model = session.model
+        model = session.learner
         if model is not None and session.version is None and not bundled_name(model):
             begun[project.folder / OWN_MODEL] = model
         for path, each in begun.items():
@@ -240,7 +240,7 @@ class ProjectKeeper(QObject):
         return ProjectState(
             source,
             session.classes,
-            (session.model and bundled_name(session.model)) or OWN_MODEL,
+            _model_name(session.learner),
             session.version,
             tuple(_stored(each, folder) for each in session.versions),
             tuple(int(n) for n in session.strokes.pieces),
@@ -330,7 +330,8 @@ class ProjectKeeper(QObject):
             session = self._session
             if self.project is project and session.model is not None:
                 index, section, way = found
-                current = way == _in_words(session.model, session.prediction)
+                model = session.learner
+                current = model is not None and way == _in_words(model, session.prediction)
                 self._predictor.restore(index, section, current)
             else:
                 job.stop()
@@ -409,7 +410,16 @@ def _model_of(project: Project) -> UNetModel:
     state = project.state
     version = next((each for each in state.versions if each.number == state.version), None)
     name = version.file if version is not None else state.model
-    return load_model(project.folder / name) if "/" in name else find_model(name)
+    bundled = {each.name: each.path for each in bundled_models()}
+    return load_model(bundled.get(name, project.folder / name))
+
+
+def _model_name(model: UNetModel | None) -> str:
+    """A bundled model's name, or its file in the project.
+
+    A network of another program is not kept: the project opens with the bundled one.
+    """
+    return DEFAULT_MODEL if model is None else bundled_name(model) or OWN_MODEL
 
 
 def _stored(version: KeptVersion, folder: Path | None) -> StoredVersion:

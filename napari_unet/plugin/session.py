@@ -12,6 +12,7 @@ from psygnal import SignalGroupDescriptor
 
 from napari_unet.core.annotations import Annotations, ClassTable, class_table
 from napari_unet.core.config import PredictionConfig
+from napari_unet.core.foreign import Model
 from napari_unet.core.held_out import Strokes, all_learnt, parted
 from napari_unet.core.image import GreyStatistics, ImageArray
 from napari_unet.core.live import LiveModel
@@ -114,7 +115,7 @@ class Session:
     image_layer: Image | None = None
     image: ImageArray | None = None
     statistics: GreyStatistics | None = None
-    model: UNetModel | None = None
+    model: Model | None = None
     live: LiveModel | None = None
     classes: ClassTable = field(default_factory=lambda: class_table(["background", "foreground"]))
     annotations: Annotations = NOTHING
@@ -152,12 +153,12 @@ class Session:
     )
 
     @property
-    def shown(self) -> UNetModel | LiveModel | None:
+    def shown(self) -> Model | LiveModel | None:
         """What masks are predicted with: what somebody looks at, else what is in use."""
         return self.viewed or self.in_use
 
     @property
-    def in_use(self) -> UNetModel | LiveModel | None:
+    def in_use(self) -> Model | LiveModel | None:
         """The live head, which answers strokes; the network where it does better without it.
 
         That is told by strokes which are held out.
@@ -165,6 +166,11 @@ class Session:
         if self.live is None or (self.rivals is not None and self.rivals.network_is_better):
             return self.model
         return self.live
+
+    @property
+    def learner(self) -> UNetModel | None:
+        """The model, if it can learn; None where it is a network of another program."""
+        return self.model if isinstance(self.model, UNetModel) else None
 
     def named(self, model: UNetModel) -> UNetModel:
         """Return a model under the names that classes have by now."""
@@ -187,7 +193,7 @@ class Session:
         self.viewed = None
         self.strokes = strokes
 
-    def adopt_model(self, model: UNetModel, *, keep_names: bool = False) -> None:
+    def adopt_model(self, model: Model, *, keep_names: bool = False) -> None:
         """Use another model; its classes are taken over as far as nothing was painted.
 
         Parameters

@@ -11,8 +11,8 @@ from napari.layers import Points
 from napari.viewer import Viewer
 from qtpy.QtCore import QObject, Signal
 
+from napari_unet.core.foreign import Model
 from napari_unet.core.live import LiveModel
-from napari_unet.core.model import UNetModel
 from napari_unet.core.suggestions import (
     DONE_RADIUS,
     SPREAD,
@@ -55,7 +55,7 @@ class Suggester(QObject):
         self._at = -1
         self._waiting: list[Place] = []
         self._job: Job | None = None
-        self._searched: UNetModel | LiveModel | None = None
+        self._searched: Model | LiveModel | None = None
         self._visited_before = 0
         self._goes_when_found = False
         self._found_nothing = False

@@ -11,9 +11,9 @@ from napari.layers import Image
 from napari.viewer import Viewer
 from qtpy.QtCore import QObject, QTimer, Signal
 
+from napari_unet.core.foreign import Model
 from napari_unet.core.image import SectionIndex
 from napari_unet.core.live import LiveModel
-from napari_unet.core.model import UNetModel
 from napari_unet.core.suggestions import LARGEST, Doubt, section_doubt
 from napari_unet.plugin.jobs import Job, Work
 from napari_unet.plugin.layers import UNCERTAINTY, camera_of, middle_of_view, section_in_view
@@ -27,7 +27,7 @@ THROTTLE_MILLISECONDS = 200
 class Wish:
     """Whose doubt is to be shown, and where."""
 
-    model: UNetModel | LiveModel
+    model: Model | LiveModel
     section: SectionIndex
     centre: tuple[float, float]
 

@@ -339,7 +339,7 @@ def test_the_gpu_sees_the_features_that_the_cpu_sees(magnification):
 def test_features_are_blurred_by_half_of_what_is_skipped_at_their_own_resolution(padding):
     model, grey, tile = tiny_model(padding=padding), noise(30, 24), Tile(0, 0, 30, 24)
     device = torch.device("cpu")
-    seen = piece_around(model.network.config, grey, tile, AS_IT_IS, View(3.0), device).grey
+    seen = piece_around(model.network.sight, grey, tile, AS_IT_IS, View(3.0), device).grey
     with torch.no_grad():
         *coarse, finest = model.network.decoder_maps(seen[None, None])
         scores = model.network.classifier(finest)[0]

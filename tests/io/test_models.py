@@ -14,7 +14,8 @@ from napari_unet.core.config import NetworkConfig
 from napari_unet.core.model import UNetModel, new_model
 from napari_unet.core.prediction import finish, gather, predict
 from napari_unet.io.files import FileReadError, FileWriteError
-from napari_unet.io.models import bundled_models, find_model, load_model, save_model
+from napari_unet.io.model_files import find_model
+from napari_unet.io.models import bundled_models, load_model, save_model
 from tests.examples import noise_image, tiny_model
 
 

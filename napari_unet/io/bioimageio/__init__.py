@@ -1,0 +1,1 @@
+"""Models as BioImage.IO packages, which many programs for microscopy read and write."""
