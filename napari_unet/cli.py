@@ -477,6 +477,11 @@ def _predict(parsed: argparse.Namespace) -> None:
     _check_cluster(parsed, in_blocks)
     _check_output(parsed.output, may_be_folder=in_blocks or parsed.output.endswith(".png"))
     model = _find_model(parsed.model or DEFAULT_MODEL, trust=parsed.trust)
+    if _on_cluster(parsed) and not isinstance(model, UNetModel):
+        raise CommandError(
+            f"{model.name!r} is a network of another program; leave --workers and "
+            "--cluster out to predict with it."
+        )
     number = class_number(model.classes, parsed.class_name) if parsed.class_name else None
     image = _read_grey(parsed.image, parsed.channel, parsed.pixel_size)
     config = PredictionConfig(**_given(parsed, PredictionConfig))
