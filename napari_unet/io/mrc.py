@@ -48,7 +48,15 @@ def read_mrc(path: Path) -> ImageArray:
         # mrcfile warns of what it forgives; what is wrong with the data is found out below.
         warnings.simplefilter("ignore")
         with path.open("rb") as start:
-            compressed = start.read(3).startswith(_COMPRESSED)
+            head = start.read(_HEADER)
+        compressed = head.startswith(_COMPRESSED)
+        extended = head[92:96]
+        length = min(int.from_bytes(extended, "little"), int.from_bytes(extended, "big"))
+        if not compressed and length > path.stat().st_size:
+            # mrcfile would reserve that much memory before it looks.
+            raise FileReadError(
+                f"Cannot read {path}: its extended header would be longer than the file. {_ADVICE}"
+            )
         with mrcfile.open(path, permissive=True, header_only=not compressed) as file:
             header = file.header.copy()
             data = file.data if compressed else None

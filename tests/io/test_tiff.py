@@ -6,6 +6,7 @@ import pytest
 import tifffile
 
 from napari_unet.core.image import ImageArray, as_grey
+from napari_unet.io import tiff
 from napari_unet.io.files import FileReadError
 from napari_unet.io.images import read_image, write_image, writer_for
 
@@ -430,3 +431,65 @@ def test_an_unknown_section_distance_stays_unknown_beside_a_known_pixel_size(tmp
     write_image(tmp_path / "a.tif", image)
     found = read_image(tmp_path / "a.tif")
     assert (found.scale, found.units) == (image.scale, image.units)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_large_stacks_stay_on_disk_and_are_read_by_section(
+    tmp_path, monkeypatch, order, compression
+):
+    monkeypatch.setattr(tiff, "LARGEST_IN_MEMORY", 100)
+    data = example(dtype=np.uint16).data
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        data,
+        byteorder=order,
+        compression=compression,
+        photometric="minisblack",
+    )
+
+    found = read_image(tmp_path / "a.tif")
+
+    assert not isinstance(found.data, np.ndarray) or isinstance(found.data, np.memmap)
+    assert found.dtype == np.dtype("=u2")
+    assert np.array_equal(np.asarray(found.data), data)
+    assert np.array_equal(np.asarray(found.data[2, 1:5]), data[2, 1:5])
+
+
+def test_tags_of_microscopes_go_before_the_resolution(real_data):
+    expected = {
+        "tiff-vendor/FEI-Helios-Ebeam-8bits.tif": 3372.4,
+        "tiff-vendor/TVIPS_bin4.tif": 1.42080,
+        "tiff-vendor/test_tiff_Zeiss_SEM_1k.tif": 2614.514,
+        # Stored at half the resolution: its width of 5.965 µm over 512 pixels.
+        "tiff-vendor/test_tiff_Zeiss_SEM_512pix.tif": 11.64998,
+        "tiff-dm/test_loading_image_saved_with_DM.tif": 168.675,
+    }
+    for name, nanometres in expected.items():
+        assert read_image(real_data / "formats" / name).pixel_size == pytest.approx(
+            nanometres, rel=1e-4
+        )
+
+
+def test_a_series_in_time_of_digital_micrograph_has_its_own_lengths(real_data):
+    path = real_data / "formats" / "tiff-dm" / "test_loading_image_saved_with_DM_stack.tif"
+
+    found = read_image(path)
+
+    assert (found.axes, found.units) == ("TYX", ("s", "µm", "µm"))
+    assert found.scale == pytest.approx((2.5, 1.68674, 0.168674), rel=1e-4)
+
+
+def test_a_decimal_comma_is_understood(tmp_path):
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        example().data,
+        photometric="minisblack",
+        description="ImageJ=1.54f\nimages=4\nslices=4\nunit=micron\nspacing=0,5\n",
+        resolution=(100, 100),
+        metadata=None,
+    )
+
+    found = read_image(tmp_path / "a.tif")
+
+    assert found.scale == pytest.approx((0.5, 0.01, 0.01))
