@@ -24,7 +24,7 @@ from tests.plugin.conftest import await_view, messages
 
 def test_every_command_of_the_manifest_can_be_imported() -> None:
     commands = PluginManifest.from_distribution(PLUGIN).contributions.commands or []
-    assert len(commands) == 9
+    assert len(commands) == 10
     for command in commands:
         assert callable(import_python_name(command.python_name))
 
