@@ -44,13 +44,13 @@ else
 	$(BIN)/napari-unet open $(if $(DATA),"$(DATA)",--sample synthetic)
 endif
 
-# Windows want a display of their own, so those tests run one after the other.
+# Tests of windows draw with the processor, so two at a time are enough; each has its own screen.
 test: system $(BIN)/.ready
 ifdef TESTS
-	$(XVFB) $(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest -n 2 $(TESTS)
 else
-	$(XVFB) $(BIN)/python -m pytest -n auto tests --ignore tests/plugin
-	$(XVFB) $(BIN)/python -m pytest tests/plugin
+	$(BIN)/python -m pytest -n auto tests --ignore tests/plugin
+	$(BIN)/python -m pytest -n 2 tests/plugin
 endif
 
 check: $(BIN)/.ready

@@ -117,7 +117,7 @@ class CorrectGroup(QGroupBox):
         self.add.clicked.connect(self.add_class)
         self.erase.clicked.connect(self._on_erase)
         self.hold_out.toggled.connect(self._on_hold_out)
-        session.events.holds_out.connect(self.hold_out.setChecked)
+        session.events.holds_out.connect(self._show_hold_out)
         session.events.classes.connect(self._fill)
         self._count = QTimer(self)
         self._count.setSingleShot(True)
@@ -260,6 +260,9 @@ class CorrectGroup(QGroupBox):
         for row in range(self.table.rowCount()):
             count = int(counts[row]) if row < len(counts) else 0
             self.table.item(row, PAINTED).setText(f"{count:,} px" if count else "–")
+
+    def _show_hold_out(self, on: bool) -> None:
+        self.hold_out.setChecked(on)
 
     def _on_hold_out(self, on: bool) -> None:
         if on == self._session.holds_out:

@@ -134,8 +134,12 @@ def test_a_project_brings_back_the_viewer_as_it_was(
 
 def test_a_project_goes_on_where_it_was_left(viewer: Viewer, dock: UNetDock, opened: Image) -> None:
     paint(viewer, dock, ROWS[:2])
+    dock.correct_group.hold_out.click()
     folder = closed(viewer, dock)
+    dock.correct_group.hold_out.click()
     reopen(viewer, dock, folder)
+    assert not dock.correct_group.hold_out.isChecked()
+    assert not dock.session.holds_out
     paint(viewer, dock, ROWS[2:])
     painted = viewer.layers["corrections"].data.copy()
     assert dock.session.project.folder == folder
