@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from napari_unet.core.image import ImageArray
+from napari_unet.io import zarrs
 from napari_unet.io.dm import read_dm
 from napari_unet.io.files import reading
 from napari_unet.io.hdf5 import read_hdf5
@@ -129,6 +130,15 @@ FORMATS = (
         "read at once; by section where a folder or a pattern is opened",
         "none",
         "animations; folders of sections of different size or type",
+    ),
+    Format(
+        "Zarr 2 and 3, OME-Zarr 0.1 to 0.5, N5",
+        zarrs.SUFFIXES,
+        zarrs.read_zarr,
+        lambda head: False,
+        "by chunk; of several resolutions the full one is the image",
+        "OME-Zarr's transformations; resolution, element_size_um, transform or pixelResolution",
+        "text and records; stores without an array of two axes",
     ),
 )
 

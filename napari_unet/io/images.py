@@ -14,8 +14,7 @@ from napari_unet.io.hdf5 import read_hdf5
 from napari_unet.io.sections import PICTURES, TIFFS, holds_sections, is_pattern, read_sections
 
 READERS: dict[str, Callable[[Path], ImageArray]] = {
-    **{suffix: each.read for each in FORMATS for suffix in each.suffixes},
-    **dict.fromkeys(zarrs.SUFFIXES, zarrs.read_zarr),
+    suffix: each.read for each in FORMATS for suffix in each.suffixes
 }
 """Function that reads a file or a store, by suffix."""
 
