@@ -152,6 +152,7 @@ def test_export_of_what_cannot_be_predicted_gets_a_message_and_does_not_wait(
 ) -> None:
     viewer.add_image(np.full((3, SIZE, SIZE), 7, np.uint8))
     wait_until(lambda: any("is constant" in m for m in messages()), 30, "a message")
+    wait_until(lambda: dock.session.model is not None, 30, "the model")
     dock.export_group.export_to(tmp_path / "mask.tif")
     assert any("Nothing can be exported yet" in m for m in messages())
     assert not dock.exporter.busy
