@@ -170,13 +170,10 @@ def _missing(
     if wrong.any():
         missing.append(f"{int(wrong.sum())} pixels of paint before stroke {first}")
     kept = {index[0]: (section, int(way)) for index, section, way in project.masks()}
-    coming = mask_of(first)[0] if first % EVERY_MASK == 0 else None
-    done = mask_of(first - 1)[0] if first and (first - 1) % EVERY_MASK == 0 else None
     for z, number in masks.items():
         section, newest = kept.get(z, (None, -1))
         if section is None or newest < number:
-            if z not in (coming, done):  # otherwise the next one was being written over it
-                missing.append(f"the mask after stroke {number}")
+            missing.append(f"the mask after stroke {number}")
         elif not np.array_equal(section, mask_of(newest)[1]):
             missing.append(f"a part of the mask after stroke {newest}")
     stored = {each.number: each.file for each in project.state.versions}

@@ -8,7 +8,7 @@ A folder ``name.unet`` holds
     arrays of the shape of the image, in chunks: ``corrections``, the ``sides`` on which paint is
     (learnt from, or held out), and the ``mask``
 ``predicted.jsonl``
-    a line for each section of the mask that is whole, and what it was predicted with
+    a line for each section of the mask: its checksum, and what it was predicted with
 ``versions/``
     weights, a file each
 
@@ -22,6 +22,7 @@ import os
 import shutil
 import socket
 import threading
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -204,32 +205,32 @@ class Project:
         """
         try:
             with self._masks:
-                self._note_mask(index, None)  # from now on it is of the old one and the new one
+                # The line first: killed in between, the section is the old one, which has its own.
+                line = json.dumps({"section": list(index), "way": way, "checksum": _checksum(mask)})
+                with (self.folder / PREDICTED).open("a", encoding="utf-8") as file:
+                    file.write(f"\n{line}")  # the line before may be cut
                 self._arrays["mask"][index] = mask
-                self._note_mask(index, way)
         except OSError as error:
             raise FileWriteError(
                 f"The mask cannot be written to {self.folder}: {error.strerror or error}."
             ) from error
 
-    def _note_mask(self, index: SectionIndex, way: str | None) -> None:
-        line = json.dumps({"section": list(index), "way": way})
-        with (self.folder / PREDICTED).open("a", encoding="utf-8") as file:
-            file.write(f"\n{line}")  # the line before may be cut
-
     def masks(self) -> Iterator[tuple[SectionIndex, Section, str]]:
         """Yield index, classes and way of each section of the mask that is whole."""
         path = self.folder / PREDICTED
-        ways: dict[SectionIndex, str | None] = {}
+        ways: dict[SectionIndex, dict[int, str]] = {}
         for line in path.read_text("utf-8").splitlines() if path.exists() else ():
             try:
                 entry = json.loads(line)
-                ways[tuple(int(n) for n in entry["section"])] = entry["way"]
+                index = tuple(int(n) for n in entry["section"])
+                ways.setdefault(index, {})[int(entry["checksum"])] = str(entry["way"])
             except (ValueError, KeyError, TypeError):
                 continue  # the program was killed while it wrote the line
-        for index, way in sorted(ways.items()):
+        for index, by_checksum in sorted(ways.items()):
+            section = np.asarray(self._arrays["mask"][index])
+            way = by_checksum.get(_checksum(section))
             if way is not None:
-                yield index, np.asarray(self._arrays["mask"][index]), way
+                yield index, section, way
 
 
 def create_project(folder: Path, state: ProjectState) -> Project:
@@ -256,11 +257,13 @@ def create_project(folder: Path, state: ProjectState) -> Project:
         group = zarr.open_group(folder / ARRAYS, mode="w")
         shape = state.image.shape
         for name in _NAMES:
+            # A section of the mask is replaced as a whole, so that it is never of two models.
+            sides = shape[-2:] if name == "mask" else [min(CHUNK, n) for n in shape[-2:]]
             group.create_array(
                 name,
                 shape=shape,
                 dtype=np.uint8,
-                chunks=(*(1,) * (len(shape) - 2), *(min(CHUNK, n) for n in shape[-2:])),
+                chunks=(*(1,) * (len(shape) - 2), *sides),
                 dimension_names=[f"axis {n}" for n in range(len(shape) - 2)] + ["y", "x"],
             )
     except FileExistsError:
@@ -363,6 +366,10 @@ def _clear_away(folder: Path) -> None:
     for pattern in (f"{ARRAYS}/**/*.partial", ".project-*.json", f"{VERSIONS}/**/.*.safetensors"):
         for path in folder.glob(pattern):
             path.unlink(missing_ok=True)
+
+
+def _checksum(section: Section) -> int:
+    return zlib.crc32(np.ascontiguousarray(section).tobytes())
 
 
 def _or_empty(section: Section | None, height: int, width: int) -> Section:
