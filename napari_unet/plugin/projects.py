@@ -263,8 +263,9 @@ class ProjectKeeper(QObject):
             corrections = find_layer(self._viewer, CORRECTIONS, layer)
             if corrections is None:
                 corrections = new_layer(self._viewer, CORRECTIONS, layer, session.classes)
+            else:
+                corrections.data[...] = 0  # a new one takes no memory until it is written to
             # Filled before anybody watches it: an empty one would count as erased.
-            corrections.data[...] = 0
             for index, section in strokes.painted.items():
                 corrections.data[index] = section
             self._keeper.choose(layer)

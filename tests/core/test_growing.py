@@ -89,31 +89,23 @@ def test_a_class_painted_during_training_begins_with_what_the_head_knows(example
     without = np.where(painted == 3, 1, painted).astype(np.uint8)
     config = QUICK_TRAINING.replace(steps=2, learning_rate=1e-8, averaging=0.0)
     strokes = Annotations(CLASSES[:2], {(0,): without})
-    work = train(
-        model,
-        image,
-        strokes,
-        config,
-        device="cpu",
-        grow=lambda model, classes: grown_from_head(model, classes, live),
-    )
-    next(work)
-    named = Annotations(CLASSES, {(0,): without})
-    work.send(named)  # a class that nothing is painted of can wait
-    result = finish(work)
-    assert len(result.classes) == 2
 
-    work = train(
-        model,
-        image,
-        strokes,
-        config,
-        device="cpu",
-        grow=lambda model, classes: grown_from_head(model, classes, live),
-    )
-    next(work)
-    work.send(Annotations(CLASSES, {(0,): painted}))
-    result = finish(work)
+    def learnt(section):
+        """What comes of these strokes, and then of a section with a new class in its table."""
+        work = train(
+            model,
+            image,
+            strokes,
+            config,
+            device="cpu",
+            grow=lambda model, classes: grown_from_head(model, classes, live),
+        )
+        next(work)
+        work.send(Annotations(CLASSES, {(0,): section}))
+        return finish(work)
+
+    assert len(learnt(without).classes) == 2  # a class that nothing is painted of can wait
+    result = learnt(painted)
     expected = grown_from_head(model, CLASSES, live).network.classifier.weight
     torch.testing.assert_close(result.network.classifier.weight, expected, atol=1e-5, rtol=0)
 
