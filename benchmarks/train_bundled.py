@@ -2,10 +2,11 @@
 
 Usage: python -m benchmarks.train_bundled NAME [FOLDER]
 
-NAME is em, em-lite or foundation, the name of a recipe in ``napari_unet/models``. FOLDER (default
-``work/``) takes the training data, made from ``NAPARI_UNET_DATA`` (default ``../shared/data``),
-checkpoints and weights. What the recipe begins with is trained first, unless FOLDER holds it.
-Started again, it goes on from the checkpoint.
+NAME is em, teacher, em-lite or foundation, the name of a recipe in ``napari_unet/models``. FOLDER
+(default ``work/``) takes the training data, made from ``NAPARI_UNET_DATA`` (default
+``../shared/data``), checkpoints and weights. What the recipe begins with is trained first, unless
+FOLDER holds it, and labels the sections that nobody has labelled. Started again, it goes on from
+the checkpoint.
 """
 
 from __future__ import annotations
@@ -28,6 +29,12 @@ from napari_unet.io.recipes import read_recipe
 DATA = Path(os.environ.get("NAPARI_UNET_DATA", "../shared/data"))
 RECIPES = Path(__file__).parents[1] / "napari_unet" / "models"
 BACKGROUND, MEMBRANE, MITOCHONDRION = 1, 2, 3
+
+UNLABELLED = {
+    "isbi2012-unlabelled": ("isbi2012/test-volume-unlabelled.tif", slice(0, 30), 4.0),
+    "vnc-drosophila": ("vnc-drosophila/stack2-raw-unlabelled.tif", slice(0, 20, 2), 4.6),
+}
+"""Which sections of which file nobody has labelled, and the side of their pixels in nm."""
 
 ISBI_TRAINING, ISBI_VALIDATION = slice(0, 20), slice(20, 23)
 EPFL_TRAINING_Z, EPFL_VALIDATION_Z = range(0, 81), range(90, 200)
@@ -88,23 +95,47 @@ def prepare(folder: Path) -> None:
     for name, (grey, mask, pixel_size) in stacks.items():
         data_set, part = name.split("/")
         for kind, data in (("images", grey), ("labels", mask)):
-            path = folder / data_set / kind / f"{part}.tif"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_image(path, image_from_array(data, part, pixel_size))
+            write_stack(folder / data_set / kind / f"{part}.tif", data, pixel_size)
+
+
+def write_stack(path: Path, data: np.ndarray, pixel_size: float) -> None:
+    """Write a stack whose pixels have sides of so many nanometres."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_image(path, image_from_array(data, path.stem, pixel_size))
+
+
+def label(data_set: str, folder: Path, teacher: Path) -> None:
+    """Write a data set that nobody has labelled with the masks of a network, unless it is there."""
+    source, sections, pixel_size = UNLABELLED[data_set]
+    image, labels = (folder / data_set / kind / "training.tif" for kind in ("images", "labels"))
+    if labels.exists():
+        return
+    write_stack(image, tifffile.imread(DATA / source)[sections], pixel_size)
+    labels.parent.mkdir(parents=True, exist_ok=True)
+    status = main(
+        ["predict", str(image), "-o", str(labels), "--model", str(teacher),
+         "--test-time-augmentation", "symmetries"]
+    )  # fmt: skip
+    if status:
+        raise SystemExit(status)
 
 
 def train_bundled(name: str, folder: Path) -> int:
     """Train a bundled network and return the exit status of the command."""
     recipe = RECIPES / f"{name}.toml"
     weights = folder / f"{name}.safetensors"
-    begins_with = read_recipe(recipe).model
+    read = read_recipe(recipe)
     options: list[str] = []
-    if begins_with:
-        options = ["--model", str(folder / f"{begins_with}.safetensors")]
-        if not Path(options[1]).exists():
-            status = train_bundled(begins_with, folder)
+    if read.model:
+        begins_with = folder / f"{read.model}.safetensors"
+        options = ["--model", str(begins_with)]
+        if not begins_with.exists():
+            status = train_bundled(read.model, folder)
             if status:
                 return status
+        for each in read.data:
+            if each.folder in UNLABELLED:
+                label(each.folder, folder / "data", begins_with)
     prepare(folder / "data")
     status = main(
         ["train", "--config", str(recipe), "--data", str(folder / "data"),

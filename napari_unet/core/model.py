@@ -22,7 +22,7 @@ from napari_unet.core.network import UNet
 PRESETS = {"original": ORIGINAL_NETWORK, "light": LIGHT_NETWORK}
 """Networks that can be trained from nothing."""
 
-SAME_PIXEL_SIZE = 1.2
+SAME_PIXEL_SIZE = 1.05
 """Pixel sizes whose ratio is at most this are taken as the same."""
 
 LARGEST_MAGNIFICATION = 4.0
