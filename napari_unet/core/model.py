@@ -117,8 +117,8 @@ class UNetModel:
 def magnification(pixel_size: float | None, image: ImageArray) -> float:
     """Return by how much an image is enlarged for a network, so that it sees its pixel size.
 
-    It is 1 where either pixel size is unknown, or both are the same within a fifth: a network is
-    trained with more variation than that.
+    It is 1 where either pixel size is unknown, or both are the same within a twentieth: that
+    changes no more than the variation with which networks are trained.
     """
     if pixel_size is None or image.pixel_size is None:
         return 1.0
