@@ -52,7 +52,7 @@ class CorrectGroup(Group):
         live: Live,
         parent: QWidget | None = None,
     ) -> None:
-        super().__init__("Correct", parent)
+        super().__init__("Correct", "Classes to paint with where the mask is wrong", parent)
         self._viewer = viewer
         self._session = session
         self._keeper = keeper

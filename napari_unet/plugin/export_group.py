@@ -26,7 +26,7 @@ class ExportGroup(Group):
     """What to export, and where to."""
 
     def __init__(self, session: Session, exporter: Exporter, parent: QWidget | None = None) -> None:
-        super().__init__("Export", parent)
+        super().__init__("Export", "Writes masks, probabilities or the model to files", parent)
         self._session = session
         self._exporter = exporter
         self.kind = ComboBox(

@@ -27,17 +27,20 @@ class Group(QCollapsible):
     ----------
     title
         What is read above them.
+    explanation
+        What they are for, told where the mouse rests on the title.
     """
 
     grown = Signal()
     """Somebody asked for something that takes more room than before."""
 
-    def __init__(self, title: str, parent: QWidget | None = None) -> None:
+    def __init__(self, title: str, explanation: str, parent: QWidget | None = None) -> None:
         # Icons are drawn in the colour that text had before napari's theme came to it.
         super().__init__(title, parent, expandedIcon=QIcon(), collapsedIcon=QIcon())
         self._title = title
         self.setDuration(0)
         self.toggleButton().setStyleSheet(TITLE)
+        self.toggleButton().setToolTip(explanation)
         self.layout().setContentsMargins(0, 0, 0, 0)
         self.layout().setSpacing(2)
         self.rows: QVBoxLayout = self.content().layout()

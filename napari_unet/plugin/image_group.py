@@ -47,7 +47,9 @@ class ImageGroup(Group):
     def __init__(
         self, viewer: Viewer, session: Session, keeper: LayerKeeper, parent: QWidget | None = None
     ) -> None:
-        super().__init__("Image and model", parent)
+        super().__init__(
+            "Image and model", "What is segmented, by which network, on which processor", parent
+        )
         self._viewer = viewer
         self._session = session
         self._keeper = keeper

@@ -42,7 +42,7 @@ class LearnGroup(Group):
     """Buttons of the trainer, its loss curve and its options."""
 
     def __init__(self, session: Session, trainer: Trainer, parent: QWidget | None = None) -> None:
-        super().__init__("Learn", parent)
+        super().__init__("Learn", "Fine-tunes the network on what is painted", parent)
         self._session = session
         self._trainer = trainer
         self._minutes = 0.0
@@ -64,8 +64,9 @@ class LearnGroup(Group):
         self.augmentation = config_form(
             TrainingConfig().augmentation, ("rotation", "scale", "elastic", "contrast", "noise")
         )
-        options = Group("Options")
-        options.setToolTip("How the network learns; the defaults suit corrections with a brush")
+        options = Group(
+            "Options", "How the network learns; the defaults suit corrections with a brush"
+        )
         options.rows.addWidget(aligned(*self.options, *self.augmentation))
         layout = self.rows
         buttons = QHBoxLayout()

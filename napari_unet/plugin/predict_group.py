@@ -36,7 +36,9 @@ class PredictGroup(Group):
         predictor: Predictor,
         parent: QWidget | None = None,
     ) -> None:
-        super().__init__("Predict", parent)
+        super().__init__(
+            "Predict", "The mask of the section in view, or of the whole stack", parent
+        )
         self._session = session
         self._keeper = keeper
         self._predictor = predictor
@@ -66,7 +68,7 @@ class PredictGroup(Group):
             buttons.addWidget(button)
         layout.addLayout(buttons)
         layout.addWidget(self.progress)
-        options = Group("Options")
+        options = Group("Options", "When masks are computed, and over how many looks")
         options.rows.addWidget(self.keep_up)
         options.rows.addWidget(aligned(*self.options))
         options.grown.connect(self.grown)

@@ -28,7 +28,7 @@ class ProjectGroup(Group):
     def __init__(
         self, session: Session, projects: ProjectKeeper, parent: QWidget | None = None
     ) -> None:
-        super().__init__("Project", parent)
+        super().__init__("Project", "Where the work on this image is kept", parent)
         self._session = session
         self._projects = projects
         self.name = QLabel(BEGIN)

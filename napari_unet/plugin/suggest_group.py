@@ -26,7 +26,7 @@ class SuggestGroup(Group):
         uncertainty: UncertaintyView,
         parent: QWidget | None = None,
     ) -> None:
-        super().__init__("Where next?", parent)
+        super().__init__("Where next?", "Leads to places where painting is worth most", parent)
         self._suggester = suggester
         self.next = QPushButton("Next place")
         self.next.setToolTip(

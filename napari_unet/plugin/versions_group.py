@@ -33,7 +33,9 @@ class VersionsGroup(Group):
     def __init__(
         self, session: Session, versions: VersionViewer, parent: QWidget | None = None
     ) -> None:
-        super().__init__("Versions", parent)
+        super().__init__(
+            "Versions", "Weights that did best so far, and the way back to them", parent
+        )
         self._session = session
         self._versions = versions
         self._learns = False
