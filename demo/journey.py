@@ -44,7 +44,7 @@ OUTPUT = Path("demo-output")
 LAPTOP = (1366, 768)
 """Pixels of a small screen, on which everything must find its place."""
 
-COLOURS = 128
+COLOURS = 96
 """Of a screenshot: few enough for a small file, enough to look the same."""
 
 PAINTED_SECTIONS = (5, 7)
