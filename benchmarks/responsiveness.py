@@ -26,6 +26,9 @@ from napari_unet.plugin.learning import IDLE, PAUSED, RUNNING
 
 BEAT_MILLISECONDS = 2
 
+TIMES = 10
+"""How often learning is paused, resumed and stopped."""
+
 
 class Heartbeat:
     """Measures the gaps between beats of a timer in the GUI thread."""
@@ -138,20 +141,43 @@ def main() -> None:
         dock.learn_group.pause.click()
         wait_until(lambda: dock.trainer.state == PAUSED, 60, "the pause")
 
-    measure("pause", pause)
-
     def resume() -> None:
+        count = len(shown)
         dock.learn_group.pause.click()
         wait_until(lambda: dock.trainer.state == RUNNING, 60, "the training")
-
-    measure("resume", resume)
-    linger(3)
+        wait_until(lambda: len(shown) > count, 60, "the next step")
 
     def stop() -> None:
         dock.learn_group.stop.click()
         wait_until(lambda: dock.trainer.state == IDLE, 60, "the stop")
 
-    measure("stop, to the model that was learnt", stop)
+    def learn_on() -> None:
+        count = len(shown)
+        dock.learn_group.start.click()
+        wait_until(lambda: len(shown) > count + 2, 120, "the first steps")
+
+    # The answer depends on what the thread is at: a step, or measuring new weights. So it is
+    # asked many times, at any moment.
+    chance = np.random.default_rng(0)
+    pauses, resumes, stops = [], [], []
+    for _ in range(TIMES):
+        linger(chance.uniform(0.5, 4))
+        pauses.append(heartbeat.during(pause))
+        linger(0.5)
+        resumes.append(heartbeat.during(resume))
+    for left in reversed(range(TIMES)):
+        linger(chance.uniform(0.5, 4))
+        stops.append(heartbeat.during(stop))
+        if left:
+            learn_on()
+    for what, measured in (
+        ("pause, until no step is computed", pauses),
+        ("resume, to the next step", resumes),
+        ("stop, to the model that was learnt", stops),
+    ):
+        seconds = max(each for each, _ in measured)
+        gaps = np.concatenate([each for _, each in measured])
+        rows.append((f"{what}: longest of {TIMES}", seconds, gaps))
     viewer.close()
     write(rows)
 

@@ -3,7 +3,8 @@
 Usage: python -m demo.journey [STACK]
 
 Opens a real window, paints with a real mouse and leaves ``demo-output/``: screenshots before
-and after the correction, the training curve, exported labels and ``summary.json``. Without a
+and after the correction, of a place worth painting and of an earlier version, the training curve,
+exported labels and ``summary.json``. The screenshots are the pictures of the README. Without a
 STACK it takes the synthetic sample, whose true labels say where to paint and how well the
 network does on sections without paint. A stack of your own comes without true labels, so
 there nothing is painted.
@@ -14,11 +15,14 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import napari
 import numpy as np
+import PIL.Image
 import tifffile
 from napari._qt.dialogs.qt_notification import NapariQtNotification
 from napari.layers import Labels
@@ -32,10 +36,17 @@ from napari_unet.io.files import FileReadError
 from napari_unet.io.images import reader_for
 from napari_unet.plugin.contributions import DOCK, PLUGIN
 from napari_unet.plugin.dock import UNetDock
+from napari_unet.plugin.group import Group
 from napari_unet.plugin.layers import show_section
 from napari_unet.plugin.learning import IDLE
 
 OUTPUT = Path("demo-output")
+LAPTOP = (1366, 768)
+"""Pixels of a small screen, on which everything must find its place."""
+
+COLOURS = 96
+"""Of a screenshot: few enough for a small file, enough to look the same."""
+
 PAINTED_SECTIONS = (5, 7)
 STROKES_PER_SECTION = 12
 LEARNING_STEPS = 150
@@ -49,7 +60,7 @@ class Journey:
         output.mkdir(exist_ok=True)
         self.output = output
         self.viewer: Viewer = napari.Viewer()
-        self.viewer.window.resize(1500, 1000)
+        self.viewer.window.resize(*LAPTOP)
         _, self.dock = self.viewer.window.add_plugin_dock_widget(PLUGIN, DOCK)
         self.summary: dict[str, Any] = {}
         self._told = len(notification_manager.records)
@@ -60,9 +71,9 @@ class Journey:
             notification.close()  # such as napari's word on PyQt5, which hides the picture
         settled = time.monotonic() + 0.5
         wait_until(lambda: time.monotonic() > settled, 5, "half a second")
-        self.viewer.window.screenshot(
-            str(self.output / f"{name}.png"), canvas_only=False, flash=False
-        )
+        picture = self.viewer.window.screenshot(canvas_only=False, flash=False)
+        small = PIL.Image.fromarray(picture).convert("RGB").quantize(COLOURS)
+        small.save(self.output / f"{name}.png", optimize=True)
 
     def fit(self) -> None:
         """Show the whole section, as the home button does."""
@@ -146,6 +157,50 @@ class Journey:
         wait_until(lambda: dock.trainer.state == IDLE, 1800, "the training to end")
         self.await_view()
 
+    @contextmanager
+    def only(self, *groups: Group) -> Iterator[None]:
+        """Have only some groups of the dock open for a while, and in view."""
+        before = {group: group.is_open for group in self.dock.groups.values()}
+        for group in before:
+            group.is_open = group in groups
+        yield
+        for group, was_open in before.items():
+            group.is_open = was_open
+
+    def where_next(self) -> None:
+        """Go to a place where the model is unsure, and show how unsure it is there."""
+        dock = self.dock
+        with self.only(dock.correct_group, dock.suggest_group, dock.learn_group):
+            dock.suggest_group.show_uncertainty.click()
+            dock.suggest_group.next.click()
+            wait_until(
+                lambda: dock.suggester.place is not None and not dock.suggester.searching,
+                600,
+                "a place worth painting",
+            )
+            self.await_view()
+            wait_until(lambda: not dock.uncertainty.busy, 600, "the uncertainty")
+            self.screenshot("4-where-next")
+            dock.suggest_group.show_uncertainty.click()
+
+    def first_version(self) -> None:
+        """Look at what learning began with, and at where what is in use differs from it."""
+        dock = self.dock
+        with self.only(dock.learn_group, dock.versions_group):
+            dock.versions_group.table.selectRow(0)
+            wait_until(lambda: dock.versions.number == 0, 60, "the first version")
+            self.await_view()
+            dock.versions_group.compare.click()
+            wait_until(
+                lambda: "changes" in self.viewer.layers and not dock.predictor.busy,
+                600,
+                "what has changed",
+            )
+            self.screenshot("5-versions")
+            dock.versions_group.compare.click()
+            dock.versions.view(dock.session.version)
+        self.await_view()
+
     def figures(self, truth: np.ndarray) -> dict[str, Any]:
         """Return F1 and IoU on the sections without paint."""
         held_out = [z for z in range(len(truth)) if z not in PAINTED_SECTIONS]
@@ -180,6 +235,9 @@ def synthetic_journey(journey: Journey) -> None:
     journey.learn(LEARNING_STEPS)
     journey.screenshot("3-after")
     dock.learn_group.curve.grab().save(str(journey.output / "training-curve.png"))
+    if dock.session.version != 0:
+        journey.first_version()
+    journey.where_next()
     journey.predict_stack()
     journey.summary |= {
         "strokes": strokes,

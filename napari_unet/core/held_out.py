@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
+from skimage.measure import label
 
-from napari_unet.core.annotations import UNPAINTED, Annotations, ClassTable
+from napari_unet.core.annotations import UNPAINTED, Annotations, ClassTable, box_of
 from napari_unet.core.image import SectionIndex
 
 EVERY, FIRST = 5, 3
@@ -48,15 +49,19 @@ class Strokes:
         default_factory=lambda: np.zeros(256, np.int64), repr=False
     )
     sides: Mapping[SectionIndex, npt.NDArray[np.uint8]] = field(default_factory=dict, repr=False)
+    _held_out_pieces: dict[SectionIndex, int] = field(default_factory=dict, repr=False)
+    # counted once per section, since only one of many changes with a stroke
 
     @property
     def held_out_pieces(self) -> int:
         """How many connected pieces of paint are only measured."""
-        return sum(
-            int(ndimage.label(section == number, _EVERYWHERE)[1])
-            for section in self.held_out.sections.values()
-            for number in np.unique(section[section > 0])
-        )
+        for index, section in self.held_out.sections.items():
+            if index not in self._held_out_pieces:
+                box = box_of(section != UNPAINTED)
+                assert box is not None
+                found = label(section[box], connectivity=2, return_num=True)
+                self._held_out_pieces[index] = int(found[1])
+        return sum(self._held_out_pieces.values())
 
 
 def all_learnt(annotations: Annotations, earlier: Strokes | None = None) -> Strokes:
@@ -71,6 +76,9 @@ def all_learnt(annotations: Annotations, earlier: Strokes | None = None) -> Stro
     """
     parts = dict(earlier.sides) if earlier else {}
     for index, painted in annotations.sections.items():
+        same = earlier is not None and earlier.painted.get(index) is painted
+        if same and earlier and index not in earlier.held_out.sections:
+            continue
         part = parts.get(index, np.zeros_like(painted))
         parts[index] = np.where(painted != UNPAINTED, _LEARNT, part).astype(np.uint8)
     return Strokes(
@@ -97,25 +105,36 @@ def parted(annotations: Annotations, earlier: Strokes | None = None) -> Strokes:
     pieces = earlier.pieces.copy()
     parts = dict(earlier.sides)
     sides: dict[int, dict[SectionIndex, npt.NDArray[np.uint8]]] = {_LEARNT: {}, _HELD_OUT: {}}
+    known = {_LEARNT: earlier.learnt.sections, _HELD_OUT: earlier.held_out.sections}
     for index, painted in annotations.sections.items():
-        before = earlier.painted.get(index)
-        if before is painted:
+        if earlier.painted.get(index) is painted:
             continue
-        part = parts.get(index)
-        part = np.zeros(painted.shape, np.uint8) if part is None else part.copy()
-        _decide(painted, np.zeros_like(painted) if before is None else before, part, pieces)
-        parts[index] = part
+        before = _or_empty(earlier.painted.get(index), painted)
+        box = box_of(painted != before)
+        if box is None:
+            continue
+        part = parts[index] = _or_empty(parts.get(index), painted).copy()
+        _decide(painted, before, part, pieces, box)
         for side, sections in sides.items():
-            sections[index] = np.where(part == side, painted, UNPAINTED).astype(np.uint8)
+            # Elsewhere it is as it was; this is done at every stroke.
+            sections[index] = _or_empty(known[side].get(index), painted).copy()
+            is_here = (part[box] == _HELD_OUT) == (side == _HELD_OUT)
+            sections[index][box] = np.where(is_here, painted[box], UNPAINTED)
     for index in earlier.painted.keys() - annotations.sections.keys():
         for sections in sides.values():
             sections[index] = np.zeros((1, 1), np.uint8)
+    held_out = _changed(earlier.held_out, sides[_HELD_OUT], annotations.classes)
     return Strokes(
         _changed(earlier.learnt, sides[_LEARNT], annotations.classes),
-        _changed(earlier.held_out, sides[_HELD_OUT], annotations.classes),
+        held_out,
         annotations.sections,
         pieces,
         parts,
+        {
+            index: count
+            for index, count in earlier._held_out_pieces.items()
+            if held_out.sections.get(index) is earlier.held_out.sections[index]
+        },
     )
 
 
@@ -157,28 +176,33 @@ def _changed(
     return before.with_sections(changed, classes)
 
 
+def _or_empty(
+    section: npt.NDArray[np.uint8] | None, like: npt.NDArray[np.uint8]
+) -> npt.NDArray[np.uint8]:
+    return np.zeros_like(like) if section is None else section
+
+
+def _grown(box: Sequence[slice]) -> tuple[slice, ...]:
+    """A box and one pixel around it, for what touches."""
+    return tuple(slice(max(0, side.start - 1), side.stop + 1) for side in box)
+
+
 def _decide(
     painted: npt.NDArray[np.uint8],
     before: npt.NDArray[np.uint8],
     part: npt.NDArray[np.uint8],
     pieces: npt.NDArray[np.int64],
+    changed: tuple[slice, slice],
 ) -> None:
-    """Put the new paint of a section on one side or the other."""
+    """Put the new paint of a section, all of it in a box, on one side or the other."""
+    around = _grown(changed)
+    painted, before, part = painted[around], before[around], part[around]
     new = (painted != before) & (painted != UNPAINTED)
-    rows, columns = np.flatnonzero(new.any(axis=1)), np.flatnonzero(new.any(axis=0))
-    if not len(rows):
-        return
-    # Only around what is new, with a border of one pixel for what it touches.
-    around = (
-        slice(max(0, rows[0] - 1), rows[-1] + 2),
-        slice(max(0, columns[0] - 1), columns[-1] + 2),
-    )
-    new, painted, part = new[around], painted[around], part[around]
     known = np.where(new, 0, part)
     for number in np.unique(painted[new]):
         labelled, count = ndimage.label(new & (painted == number), _EVERYWHERE)
         for which, box in enumerate(ndimage.find_objects(labelled, count), start=1):
-            box = tuple(slice(max(0, side.start - 1), side.stop + 1) for side in box)
+            box = _grown(box)
             piece = labelled[box] == which
             beside = ndimage.binary_dilation(piece, _EVERYWHERE) & (painted[box] == number)
             sides = set(np.unique(known[box][beside])) | set(np.unique(part[box][piece]))

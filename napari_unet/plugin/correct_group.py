@@ -15,20 +15,19 @@ from qtpy.QtWidgets import (
     QAbstractItemView,
     QCheckBox,
     QColorDialog,
-    QGroupBox,
     QHBoxLayout,
     QHeaderView,
     QLabel,
     QPushButton,
     QTableWidget,
     QTableWidgetItem,
-    QVBoxLayout,
     QWidget,
 )
 
 from napari_unet.core.annotations import Annotations, extended
 from napari_unet.core.held_out import RULE
-from napari_unet.plugin.forms import blocked
+from napari_unet.plugin.forms import ROW_HEIGHT, blocked
+from napari_unet.plugin.group import Group
 from napari_unet.plugin.live import Live
 from napari_unet.plugin.opening import LayerKeeper
 from napari_unet.plugin.session import Session
@@ -42,7 +41,7 @@ Whatever changes in the dock, Qt draws the window anew. The mask that answers th
 """
 
 
-class CorrectGroup(QGroupBox):
+class CorrectGroup(Group):
     """Classes with their colours, names and painted pixels."""
 
     def __init__(
@@ -53,7 +52,7 @@ class CorrectGroup(QGroupBox):
         live: Live,
         parent: QWidget | None = None,
     ) -> None:
-        super().__init__("Correct", parent)
+        super().__init__("Correct", "Classes to paint with where the mask is wrong", parent)
         self._viewer = viewer
         self._session = session
         self._keeper = keeper
@@ -64,9 +63,16 @@ class CorrectGroup(QGroupBox):
         self.table = QTableWidget(0, 3)
         self.table.setHorizontalHeaderLabels(["", "Class", "Painted"])
         self.table.setToolTip(
-            "Click a class to paint it. Double-click its name to rename it, its colour to change it"
+            "Click a class to paint it. Double-click its name to rename it, its colour to change "
+            "it. With keys: arrows and Enter, F2 to rename"
         )
         self.table.verticalHeader().hide()
+        self.table.verticalHeader().setDefaultSectionSize(ROW_HEIGHT)
+        self.table.setTabKeyNavigation(False)  # Tab goes on to the buttons, arrows to other cells
+        # Not as soon as a letter is typed, which is more likely meant for the brush.
+        self.table.setEditTriggers(
+            QAbstractItemView.DoubleClicked | QAbstractItemView.EditKeyPressed
+        )
         self.table.setSelectionBehavior(QAbstractItemView.SelectRows)
         self.table.setSelectionMode(QAbstractItemView.SingleSelection)
         header = self.table.horizontalHeader()
@@ -96,9 +102,9 @@ class CorrectGroup(QGroupBox):
             "better there is shown"
         )
         self.held_out.hide()
-        self.hint = QLabel("Choose a class, then paint where the mask is wrong.")
+        self.hint = QLabel("Choose a class, and paint over mistakes.")
         self.hint.setWordWrap(True)
-        layout = QVBoxLayout(self)
+        layout = self.rows
         layout.addWidget(self.hint)
         layout.addWidget(self.table)
         buttons = QHBoxLayout()
@@ -113,7 +119,7 @@ class CorrectGroup(QGroupBox):
         live.failed.connect(lambda _: self.answer.setChecked(False))
         self.table.itemClicked.connect(self._on_clicked)
         self.table.itemChanged.connect(self._on_edited)
-        self.table.itemDoubleClicked.connect(self._on_double_clicked)
+        self.table.itemActivated.connect(self._on_activated)
         self.add.clicked.connect(self.add_class)
         self.erase.clicked.connect(self._on_erase)
         self.hold_out.toggled.connect(self._on_hold_out)
@@ -216,10 +222,12 @@ class CorrectGroup(QGroupBox):
         if not self._filling and item.column() == NAME:
             self.rename(item.row() + 1, item.text())
 
-    def _on_double_clicked(self, item: QTableWidgetItem) -> None:
-        if item.column() != COLOUR:
-            return
+    def _on_activated(self, item: QTableWidgetItem) -> None:
+        """Answer the Enter key, and a double click on what cannot be typed over."""
         number = item.row() + 1
+        if item.column() != COLOUR:
+            self.choose(number)
+            return
         chosen = QColorDialog.getColor(
             QColor(self._session.classes[number - 1].colour), self, "Colour of the class"
         )
@@ -237,7 +245,7 @@ class CorrectGroup(QGroupBox):
             colour = QTableWidgetItem()
             colour.setBackground(QColor(each.colour))
             colour.setFlags(Qt.ItemIsEnabled)
-            colour.setToolTip("Double-click to change the colour")
+            colour.setToolTip("Double-click, or Enter, to change the colour")
             self.table.setItem(row, COLOUR, colour)
             self.table.setItem(row, NAME, QTableWidgetItem(each.name))
             count = QTableWidgetItem()
@@ -293,4 +301,4 @@ class CorrectGroup(QGroupBox):
         self.held_out.setText(text)
 
     def _enable(self, _: Any = None) -> None:
-        self.setEnabled(self._session.image is not None)
+        self.content().setEnabled(self._session.image is not None)

@@ -7,7 +7,7 @@ from typing import Any
 
 import napari.viewer
 from napari.layers import Image
-from qtpy.QtCore import QSize, Qt
+from qtpy.QtCore import QSettings, QSize, Qt, QTimer
 from qtpy.QtWidgets import QApplication, QComboBox, QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from napari_unet.core.config import TrainingConfig
@@ -15,6 +15,7 @@ from napari_unet.io.project_state import ProjectState
 from napari_unet.plugin.correct_group import CorrectGroup
 from napari_unet.plugin.export_group import ExportGroup
 from napari_unet.plugin.exporting import Exporter
+from napari_unet.plugin.group import Group
 from napari_unet.plugin.image_group import ImageGroup
 from napari_unet.plugin.layers import is_ours, itself
 from napari_unet.plugin.learn_group import LearnGroup
@@ -26,7 +27,7 @@ from napari_unet.plugin.predict_group import PredictGroup
 from napari_unet.plugin.predicting import Predictor
 from napari_unet.plugin.project_group import ProjectGroup
 from napari_unet.plugin.projects import ProjectKeeper
-from napari_unet.plugin.session import Session
+from napari_unet.plugin.session import Session, user_data_folder
 from napari_unet.plugin.suggest_group import SuggestGroup
 from napari_unet.plugin.suggesting import Suggester
 from napari_unet.plugin.uncertainty import UncertaintyView
@@ -34,6 +35,15 @@ from napari_unet.plugin.versions import VersionViewer
 from napari_unet.plugin.versions_group import VersionsGroup
 
 WIDTH = 330
+
+CLOSED_AT_FIRST = ("project", "suggest", "export")
+"""Groups that nobody needs for a first correction; without them it fits a laptop's screen."""
+
+
+FOCUS = """
+QPushButton:focus, QCheckBox:focus, QComboBox:focus, QTableWidget:focus { border: 1px solid #4c8df0; }
+"""
+"""Shows where the keys go; napari's theme does not."""
 
 
 class UNetDock(QScrollArea):
@@ -84,18 +94,21 @@ class UNetDock(QScrollArea):
         self.live.section_answered.connect(self.predictor.take_over)
 
         column = QWidget()
+        column.setStyleSheet(FOCUS)
         layout = QVBoxLayout(column)
-        layout.setContentsMargins(4, 4, 4, 4)
-        for group in (
-            self.image_group,
-            self.project_group,
-            self.predict_group,
-            self.correct_group,
-            self.suggest_group,
-            self.learn_group,
-            self.versions_group,
-            self.export_group,
-        ):
+        layout.setContentsMargins(4, 0, 4, 0)
+        layout.setSpacing(2)
+        self.groups: dict[str, Group] = {
+            "image": self.image_group,
+            "project": self.project_group,
+            "predict": self.predict_group,
+            "correct": self.correct_group,
+            "suggest": self.suggest_group,
+            "learn": self.learn_group,
+            "versions": self.versions_group,
+            "export": self.export_group,
+        }
+        for group in self.groups.values():
             layout.addWidget(group)
         layout.addStretch()
         for combo in column.findChildren(QComboBox):
@@ -124,11 +137,26 @@ class UNetDock(QScrollArea):
         QApplication.instance().aboutToQuit.connect(self.trainer.close)
         QApplication.instance().aboutToQuit.connect(self.projects.close)
         self.destroyed.connect(partial(_let_go, parts))
+        self._open_groups()
         self.image_group.begin()
 
     def sizeHint(self) -> QSize:  # noqa: N802
         """Return the size that the dock asks napari for."""
         return QSize(WIDTH, 900)
+
+    def _open_groups(self) -> None:
+        """Open the groups that were open last time, and from now on remember which are."""
+        kept = QSettings(str(user_data_folder() / "dock.ini"), QSettings.IniFormat)
+        for name, group in self.groups.items():
+            group.is_open = kept.value(f"open/{name}", name not in CLOSED_AT_FIRST, type=bool)
+            group.toggled.connect(partial(kept.setValue, f"open/{name}"))
+            group.grown.connect(partial(self._bring_into_view, group))
+
+    def _bring_into_view(self, group: Group) -> None:
+        layout_is_done = QTimer(group, singleShot=True, interval=50)
+        layout_is_done.timeout.connect(partial(self.ensureWidgetVisible, group, 0, 0))
+        layout_is_done.timeout.connect(layout_is_done.deleteLater)
+        layout_is_done.start()
 
     def _show_recipe(self, state: ProjectState) -> None:
         self.learn_group.show_config(TrainingConfig.from_dict(dict(state.settings["learn"])))

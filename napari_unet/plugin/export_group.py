@@ -6,11 +6,12 @@ from pathlib import Path
 
 from magicgui.widgets import ComboBox
 from napari.utils.notifications import show_error
-from qtpy.QtWidgets import QFileDialog, QGroupBox, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFileDialog, QPushButton, QWidget
 
 from napari_unet.io.images import WRITERS
 from napari_unet.plugin.exporting import KINDS, MODEL, ONE_CLASS, PROBABILITIES, Exporter
 from napari_unet.plugin.forms import aligned
+from napari_unet.plugin.group import Group
 from napari_unet.plugin.session import Session
 
 ALL_CLASSES = "all classes"
@@ -21,11 +22,11 @@ MODEL_PATTERNS = (
 )
 
 
-class ExportGroup(QGroupBox):
+class ExportGroup(Group):
     """What to export, and where to."""
 
     def __init__(self, session: Session, exporter: Exporter, parent: QWidget | None = None) -> None:
-        super().__init__("Export", parent)
+        super().__init__("Export", "Writes masks, probabilities or the model to files", parent)
         self._session = session
         self._exporter = exporter
         self.kind = ComboBox(
@@ -38,7 +39,7 @@ class ExportGroup(QGroupBox):
         )
         self.button = QPushButton("Export …")
         self.button.setToolTip("Choose a file; it keeps the image's pixel size and units")
-        layout = QVBoxLayout(self)
+        layout = self.rows
         layout.addWidget(aligned(self.kind, self.class_choice))
         layout.addWidget(self.button)
 

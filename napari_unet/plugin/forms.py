@@ -17,6 +17,9 @@ from napari_unet.core.config import Config
 
 Configuration = TypeVar("Configuration", bound=Config)
 
+ROW_HEIGHT = 24
+"""Of a table in the dock, in pixels."""
+
 
 def config_form(
     config: Config, names: Sequence[str], called: Mapping[str, str] | None = None
@@ -70,6 +73,7 @@ def aligned(*rows: Widget | tuple[str, QWidget] | QWidget) -> QWidget:
     form = QWidget()
     layout = QFormLayout(form)
     layout.setContentsMargins(0, 0, 0, 0)
+    layout.setVerticalSpacing(4)
     layout.setFieldGrowthPolicy(QFormLayout.AllNonFixedFieldsGrow)
     for row in rows:
         if isinstance(row, QWidget):

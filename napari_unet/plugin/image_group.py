@@ -13,11 +13,9 @@ from napari.utils.notifications import show_error
 from napari.viewer import Viewer
 from qtpy.QtWidgets import (
     QFileDialog,
-    QGroupBox,
     QLabel,
     QMessageBox,
     QPushButton,
-    QVBoxLayout,
     QWidget,
 )
 
@@ -29,6 +27,7 @@ from napari_unet.io.files import CodeNotTrustedError
 from napari_unet.io.model_files import find_model
 from napari_unet.io.models import DEFAULT_MODEL, bundled_models
 from napari_unet.plugin.forms import LengthField, aligned, with_unit
+from napari_unet.plugin.group import Group
 from napari_unet.plugin.jobs import Job, call
 from napari_unet.plugin.layers import is_ours
 from napari_unet.plugin.learning import IDLE
@@ -42,13 +41,15 @@ MODEL_FILES = ("*.safetensors", "*.zip", "*.onnx", "*.yaml", "*.yml")
 NEWEST_LEARNT = 5
 
 
-class ImageGroup(QGroupBox):
+class ImageGroup(Group):
     """Choice of image layer, model and device."""
 
     def __init__(
         self, viewer: Viewer, session: Session, keeper: LayerKeeper, parent: QWidget | None = None
     ) -> None:
-        super().__init__("Image and model", parent)
+        super().__init__(
+            "Image and model", "What is segmented, by which network, on which processor", parent
+        )
         self._viewer = viewer
         self._session = session
         self._keeper = keeper
@@ -88,7 +89,7 @@ class ImageGroup(QGroupBox):
         self.size.setToolTip("Size of the image and distance of its sections")
         self.known = QLabel()
         self.known.setWordWrap(True)
-        self.known.setToolTip("The classes that the chosen network tells apart")
+        self.known.hide()  # until there is something to say; the classes are listed below
         self.back = QPushButton("Back to the model as it was")
         self.back.setToolTip("Use the chosen model again without what was learnt here")
         self.back.hide()
@@ -100,7 +101,7 @@ class ImageGroup(QGroupBox):
             self.model,
             self.device,
         )
-        layout = QVBoxLayout(self)
+        layout = self.rows
         for part in (form, self.known, self.back):
             layout.addWidget(part)
 
@@ -277,9 +278,12 @@ class ImageGroup(QGroupBox):
     def _show_model(self, model: Model | None) -> None:
         if model is not None:
             here = model.steps - self._steps_when_loaded
-            learnt = f", and has learnt here for {here} steps" if here > 0 else ""
-            only = "" if self._session.learner else " It predicts, but cannot learn here."
-            self.known.setText(f"Knows {', '.join(c.name for c in model.classes)}{learnt}.{only}")
+            text = f"Has learnt here for {here} steps." if here > 0 else ""
+            if not self._session.learner:
+                text = "It predicts, but cannot learn here."
+            self.known.setText(text)
+            self.known.setToolTip(f"Knows {', '.join(c.name for c in model.classes)}")
+            self.known.setVisible(bool(text))
             self.back.setVisible(here > 0)
 
     # --- device --------------------------------------------------------------------------
@@ -305,8 +309,8 @@ def _device_choices() -> list[tuple[str, str]]:
 
 
 def size_text(image: ImageArray) -> str:
-    """Return the size of an image, such as ``12 × 512 × 512 pixels, sections 50 nm apart``."""
-    text = " × ".join(str(n) for n in image.shape) + " pixels"
+    """Return the size of an image, such as ``12 × 512 × 512 px, sections 50 nm apart``."""
+    text = " × ".join(str(n) for n in image.shape) + " px"
     length = {
         axis: nanometres(scale, unit)
         for axis, scale, unit in zip(image.axes, image.scale, image.units, strict=True)
@@ -330,4 +334,4 @@ def magnification_text(model: Model, image: ImageArray) -> str:
     changed = f"enlarged {factor:.2g}" if factor > 1 else f"reduced {1 / factor:.2g}"
     wanted = image.pixel_size / model.pixel_size
     limit = "" if math.isclose(factor, wanted) else ", which is the most"
-    return f"{sees}: the image is shown to it {changed} times{limit}."
+    return f"{sees}: {changed} times{limit}."

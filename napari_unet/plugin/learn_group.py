@@ -7,20 +7,18 @@ from typing import Any
 
 from napari.utils.notifications import show_error
 from qtpy.QtWidgets import (
-    QGroupBox,
     QHBoxLayout,
     QLabel,
     QPushButton,
-    QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
 
 from napari_unet.core.config import TrainingConfig
 from napari_unet.core.learning import LearningStep
 from napari_unet.core.metrics import mean_iou
 from napari_unet.core.training import TrainingStep
 from napari_unet.plugin.forms import aligned, config_form, configured, show_values
+from napari_unet.plugin.group import Group
 from napari_unet.plugin.learning import IDLE, PAUSED, RUNNING, STOPPING, Trainer
 from napari_unet.plugin.loss_curve import LossCurve
 from napari_unet.plugin.session import Session
@@ -40,11 +38,11 @@ SHOWN_OPTIONS = (
 )
 
 
-class LearnGroup(QGroupBox):
+class LearnGroup(Group):
     """Buttons of the trainer, its loss curve and its options."""
 
     def __init__(self, session: Session, trainer: Trainer, parent: QWidget | None = None) -> None:
-        super().__init__("Learn", parent)
+        super().__init__("Learn", "Fine-tunes the network on what is painted", parent)
         self._session = session
         self._trainer = trainer
         self._minutes = 0.0
@@ -57,19 +55,20 @@ class LearnGroup(QGroupBox):
         self.pause.setToolTip("Pause the training, or go on with it")
         self.stop = QPushButton("Stop")
         self.stop.setToolTip("End the training; what was learnt is kept")
-        self.status = QLabel("Paint strokes of at least two classes, then start.")
+        self.status = QLabel("Paint at least two classes, then start.")
         self.status.setWordWrap(True)
         self.status.setToolTip("Training steps, loss on the painted pixels, and the time left")
         self.curve = LossCurve()
-        self.curve.hide()  # until there is one
+        self.curve.hide()  # until there will be one
         self.options = config_form(TrainingConfig(), SHOWN_OPTIONS)
         self.augmentation = config_form(
             TrainingConfig().augmentation, ("rotation", "scale", "elastic", "contrast", "noise")
         )
-        options = QCollapsible("Options")
-        options.setToolTip("How the network learns; the defaults suit corrections with a brush")
-        options.addWidget(aligned(*self.options, *self.augmentation))
-        layout = QVBoxLayout(self)
+        options = Group(
+            "Options", "How the network learns; the defaults suit corrections with a brush"
+        )
+        options.rows.addWidget(aligned(*self.options, *self.augmentation))
+        layout = self.rows
         buttons = QHBoxLayout()
         for button in (self.start, self.pause, self.stop):
             buttons.addWidget(button)
@@ -77,6 +76,7 @@ class LearnGroup(QGroupBox):
         layout.addWidget(self.status)
         layout.addWidget(self.curve)
         layout.addWidget(options)
+        options.grown.connect(self.grown)
 
         self.start.clicked.connect(self._on_start)
         self.pause.clicked.connect(self._on_pause)
@@ -108,6 +108,8 @@ class LearnGroup(QGroupBox):
         if self._trainer.start(config):
             self._minutes = config.minutes
             self.curve.clear()
+            self.curve.show()
+            self.grown.emit()
             self._failure = ""
             self.status.setText("Getting ready …")
 
@@ -122,7 +124,6 @@ class LearnGroup(QGroupBox):
             self.status.setText("Waiting: paint strokes of at least two classes.")
             return
         self.curve.add(step.step, step.loss)
-        self.curve.show()
         total = f" of {step.steps}" if step.steps else ""
         self.status.setText(
             f"Step {step.step}{total} · loss {self.curve.latest:.3f} · {self._time(step)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from napari_unet.plugin.session import KeptVersion, Session, learnt_models_folde
 IDLE, RUNNING, PAUSED, STOPPING = "idle", "running", "paused", "stopping"
 
 MOST_VERSIONS = 20
-"""More than these are not listed; the oldest but the first one go."""
+"""More than these are not listed; the oldest that nobody needs go (`fewer`)."""
 
 CLOSING_SECONDS = 3.0
 """How long closing waits for the step that is being computed."""
@@ -201,9 +201,9 @@ class Trainer(QObject):
                 None if on_disk else model,
                 path if on_disk else None,
             )
-        while len(kept) > MOST_VERSIONS:
-            del kept[sorted(kept)[1]]  # neither the first one nor the newest
-        self._session.versions = tuple(kept[each] for each in sorted(kept))
+        session = self._session
+        needed = {number, self._first, session.version, session.looked_at} - {None}
+        session.versions = fewer([kept[each] for each in sorted(kept)], needed)
 
     def _use(self, model: UNetModel) -> None:
         """Let the session predict with these weights, under the names classes have by now."""
@@ -219,6 +219,28 @@ class Trainer(QObject):
             state = STOPPING
         self.state = state
         self.state_changed.emit(state)
+
+
+def fewer(versions: Sequence[KeptVersion], needed: Collection[int]) -> tuple[KeptVersion, ...]:
+    """Return a list of versions without the oldest that nobody needs, where it is too long.
+
+    Parameters
+    ----------
+    versions
+        The oldest first.
+    needed
+        Numbers of those that stay. Those stay, too, that a training began with, the bundled
+        model among them, and the one that did best.
+    """
+    measured = [each for each in reversed(versions) if each.iou is not None]
+    best = max(measured, key=lambda each: each.iou or 0.0, default=None)
+    superfluous = [
+        each
+        for each in versions
+        if each.number not in needed and not each.begins and each is not best
+    ]
+    gone = superfluous[: max(0, len(versions) - MOST_VERSIONS)]
+    return tuple(each for each in versions if each not in gone)
 
 
 def kept_safe(learning: Work, path: Path, versions: Path) -> Work:

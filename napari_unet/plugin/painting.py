@@ -11,12 +11,21 @@ from napari.layers import Labels
 from napari.viewer import Viewer
 from qtpy.QtCore import QObject, QTimer
 
-from napari_unet.core.annotations import Annotations, annotations_from_array, extended
+from napari_unet.core.annotations import (
+    UNPAINTED,
+    Annotations,
+    annotations_from_array,
+    box_of,
+    extended,
+)
 from napari_unet.core.held_out import Strokes, all_learnt, parted
 from napari_unet.core.image import SectionIndex
 from napari_unet.plugin.jobs import Job, call
 from napari_unet.plugin.layers import section_in_view
 from napari_unet.plugin.session import Session
+
+AT_ONCE = 8
+"""Sections of which it is found out in one look where they hold paint."""
 
 
 class StrokeWatcher(QObject):
@@ -24,8 +33,9 @@ class StrokeWatcher(QObject):
 
     napari tells of a stroke or a fill with ``paint``, but of undo and redo only with
     ``set_data``, and of neither where it happened. So the watcher compares the section in view
-    and those that hold paint with its last snapshot; all others were empty and still are. Only
-    an edit in three dimensions can reach further; then every section is looked at.
+    with its last snapshot, and those that held paint where they did, which is all that undo and
+    redo can reach; all others were empty and still are. Only an edit in three dimensions can
+    reach further; then every section is looked at.
     """
 
     def __init__(self, viewer: Viewer, session: Session, parent: QObject | None = None) -> None:
@@ -34,7 +44,7 @@ class StrokeWatcher(QObject):
         self._session = session
         self._layer: Labels | None = None
         self._touched: set[SectionIndex] = set()
-        self._held_paint: set[SectionIndex] = set()
+        self._seen: dict[SectionIndex, _Painted] = {}
         self._reaches_far = False
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
@@ -57,7 +67,7 @@ class StrokeWatcher(QObject):
         self._unwatch()
         self._layer = layer
         self._touched.clear()
-        self._held_paint.clear()
+        self._seen.clear()
         nothing = Annotations(self._session.classes)
         self._session.paint(nothing, all_learnt(nothing))
         if layer is not None:
@@ -129,12 +139,21 @@ class StrokeWatcher(QObject):
             return
         known = session.annotations
         changed: dict[SectionIndex, npt.NDArray[np.uint8]] = {}
-        # Redo can bring paint back to a section from which undo took all of it.
-        self._held_paint |= set(known.sections)
-        for index in self._touched | self._held_paint:
-            now = np.asarray(layer.data[index])
-            if not _same(now, index, known.sections):
+        unknown = known.sections.keys() - self._seen.keys()  # those of a project, for example
+        for index in sorted(unknown)[:AT_ONCE]:
+            self._seen[index] = _Painted(known.sections[index])
+        for index in self._touched | self._seen.keys() | unknown:
+            now, seen = np.asarray(layer.data[index]), self._seen.get(index)
+            if index in self._touched or seen is None:
+                same = _same(now, index, known.sections)
+            else:
+                same = seen.is_in(now)
+            if not same:
                 changed[index] = now.astype(np.uint8)  # a copy
+                before = known.sections.get(index)
+                box = box_of(now != (UNPAINTED if before is None else before))
+                assert box is not None
+                self._seen[index] = _Painted(changed[index], seen, box)
         self._touched = {section_in_view(self._viewer, layer)}
         highest = max((int(section.max()) for section in changed.values()), default=0)
         if highest > len(session.classes):  # painted with a label that napari offered
@@ -142,6 +161,39 @@ class StrokeWatcher(QObject):
             known = session.annotations
         if changed:
             session.paint(known.with_sections(changed, session.classes))
+
+
+class _Painted:
+    """What a section held at all pixels that ever were painted.
+
+    Redo can bring paint back where undo took it away, so these places are never fewer.
+    """
+
+    MOST = 1 / 64
+    """Of the pixels of a section; looking at more of them one by one takes longer than at all."""
+
+    def __init__(
+        self,
+        section: npt.NDArray[np.uint8],
+        earlier: _Painted | None = None,
+        changed: tuple[slice, slice] = (slice(0, None), slice(0, None)),
+    ) -> None:
+        self._places: npt.NDArray[np.intp] | None = None
+        self._values = section
+        if earlier is not None and earlier._places is None:
+            return
+        rows, columns = np.nonzero(section[changed] != UNPAINTED)
+        width = section.shape[1]
+        places = (rows + changed[0].start) * width + columns + changed[1].start
+        if earlier is not None:
+            places = np.union1d(places, earlier._places)
+        if len(places) <= self.MOST * section.size:
+            self._places, self._values = places, section.take(places)
+
+    def is_in(self, section: npt.NDArray[np.uint8]) -> bool:
+        """Tell whether a section still holds the same there."""
+        there = section if self._places is None else section.take(self._places)
+        return bool(np.array_equal(there, self._values))
 
 
 def _same(

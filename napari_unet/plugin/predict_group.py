@@ -6,15 +6,14 @@ from functools import partial
 
 from qtpy.QtWidgets import (
     QCheckBox,
-    QGroupBox,
     QHBoxLayout,
     QProgressBar,
     QPushButton,
-    QVBoxLayout,
     QWidget,
 )
 
 from napari_unet.plugin.forms import aligned, config_form, configured, show_values
+from napari_unet.plugin.group import Group
 from napari_unet.plugin.opening import LayerKeeper
 from napari_unet.plugin.predicting import Predictor
 from napari_unet.plugin.session import Session
@@ -27,7 +26,7 @@ CALLED = {
 }
 
 
-class PredictGroup(QGroupBox):
+class PredictGroup(Group):
     """Buttons of the predictor, and how far it is."""
 
     def __init__(
@@ -37,7 +36,9 @@ class PredictGroup(QGroupBox):
         predictor: Predictor,
         parent: QWidget | None = None,
     ) -> None:
-        super().__init__("Predict", parent)
+        super().__init__(
+            "Predict", "The mask of the section in view, or of the whole stack", parent
+        )
         self._session = session
         self._keeper = keeper
         self._predictor = predictor
@@ -61,14 +62,17 @@ class PredictGroup(QGroupBox):
         self.progress.setToolTip("Sections of the stack that are predicted")
         self.progress.setFormat("%v of %m sections")
         self.progress.hide()
-        layout = QVBoxLayout(self)
+        layout = self.rows
         buttons = QHBoxLayout()
         for button in (self.section, self.stack, self.stop):
             buttons.addWidget(button)
         layout.addLayout(buttons)
-        layout.addWidget(self.keep_up)
-        layout.addWidget(aligned(*self.options))
         layout.addWidget(self.progress)
+        options = Group("Options", "When masks are computed, and over how many looks")
+        options.rows.addWidget(self.keep_up)
+        options.rows.addWidget(aligned(*self.options))
+        options.grown.connect(self.grown)
+        layout.addWidget(options)
 
         self.section.clicked.connect(self._predict_section)
         self.stack.clicked.connect(self._predict_stack)

@@ -7,29 +7,28 @@ from pathlib import Path
 from napari.utils.notifications import show_error
 from qtpy.QtWidgets import (
     QFileDialog,
-    QGroupBox,
     QHBoxLayout,
     QLabel,
     QPushButton,
-    QVBoxLayout,
     QWidget,
 )
 
 from napari_unet.io.files import FileWriteError
 from napari_unet.io.projects import SUFFIX
+from napari_unet.plugin.group import Group
 from napari_unet.plugin.projects import ProjectKeeper, default_folder
 from napari_unet.plugin.session import Session
 
 BEGIN = "Made with the first stroke; then nothing that is painted is lost."
 
 
-class ProjectGroup(QGroupBox):
+class ProjectGroup(Group):
     """Name of the project, and buttons to open one and to save it elsewhere."""
 
     def __init__(
         self, session: Session, projects: ProjectKeeper, parent: QWidget | None = None
     ) -> None:
-        super().__init__("Project", parent)
+        super().__init__("Project", "Where the work on this image is kept", parent)
         self._session = session
         self._projects = projects
         self.name = QLabel(BEGIN)
@@ -44,7 +43,7 @@ class ProjectGroup(QGroupBox):
             "Make the project now, or go on with a copy of it in another folder. It is written at "
             "every stroke, so there is nothing else to save"
         )
-        layout = QVBoxLayout(self)
+        layout = self.rows
         layout.addWidget(self.name)
         buttons = QHBoxLayout()
         buttons.addWidget(self.open)
@@ -86,4 +85,5 @@ class ProjectGroup(QGroupBox):
             BEGIN if project is None else f"{project.folder.name}, written as you go."
         )
         self.name.setToolTip("" if project is None else str(project.folder))
+        self.title = "Project" if project is None else f"Project: {project.folder.name}"
         self.save.setEnabled(self._session.image is not None)

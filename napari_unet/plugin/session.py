@@ -100,8 +100,9 @@ class Session:
         The weights that were in use for this image, and how they did on what was held out.
     version
         Number of the one that the model is; None where it is not among them.
-    viewed
-        An earlier model that somebody looks at, instead of what is in use.
+    viewed, looked_at
+        An earlier model that somebody looks at, instead of what is in use, and its number among
+        the versions; None while nobody does.
     mask, corrections
         The layers of this image, once they are there.
     project
@@ -125,6 +126,7 @@ class Session:
     versions: tuple[KeptVersion, ...] = ()
     version: int | None = None
     viewed: UNetModel | None = None
+    looked_at: int | None = None
     mask: Labels | None = None
     corrections: Labels | None = None
     project: Project | None = None

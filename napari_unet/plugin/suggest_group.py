@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from qtpy.QtWidgets import (
     QCheckBox,
-    QGroupBox,
     QHBoxLayout,
     QLabel,
     QPushButton,
-    QVBoxLayout,
     QWidget,
 )
 
+from napari_unet.plugin.group import Group
 from napari_unet.plugin.session import Session
 from napari_unet.plugin.suggesting import Suggester
 from napari_unet.plugin.uncertainty import UncertaintyView
 
 
-class SuggestGroup(QGroupBox):
+class SuggestGroup(Group):
     """Buttons of the suggester, and the switch of the uncertainty."""
 
     def __init__(
@@ -27,7 +26,7 @@ class SuggestGroup(QGroupBox):
         uncertainty: UncertaintyView,
         parent: QWidget | None = None,
     ) -> None:
-        super().__init__("Where next?", parent)
+        super().__init__("Where next?", "Leads to places where painting is worth most", parent)
         self._suggester = suggester
         self.next = QPushButton("Next place")
         self.next.setToolTip(
@@ -50,7 +49,7 @@ class SuggestGroup(QGroupBox):
             "A layer over the section in view: dark where the model is sure, bright where several "
             "classes are about as probable. Borders are always a little uncertain"
         )
-        layout = QVBoxLayout(self)
+        layout = self.rows
         buttons = QHBoxLayout()
         for button in (self.next, self.previous, self.again):
             buttons.addWidget(button)

@@ -36,8 +36,6 @@ class VersionViewer(QObject):
         self._loading: Job | None = None
         self._comparing: Job | None = None
         self._compares = False
-        self.number: int | None = None
-        """The version that is looked at; None while it is the one in use."""
         self._soon = QTimer(self)
         self._soon.setSingleShot(True)
         self._soon.setInterval(100)
@@ -51,6 +49,11 @@ class VersionViewer(QObject):
     def let_go(self) -> None:
         """Stop following the viewer."""
         self._viewer.dims.events.point.disconnect(self._compare_soon)
+
+    @property
+    def number(self) -> int | None:
+        """The version that is looked at; None while it is the one in use."""
+        return self._session.looked_at
 
     def view(self, number: int) -> None:
         """Show the masks of a version, until somebody paints."""
@@ -90,7 +93,7 @@ class VersionViewer(QObject):
         job.start()
 
     def _show(self, number: int, model: UNetModel) -> None:
-        self.number = number
+        self._session.looked_at = number
         self._session.viewed = model
         self.changed.emit()
 
@@ -103,7 +106,7 @@ class VersionViewer(QObject):
     def _on_viewed(self, model: UNetModel | None) -> None:
         if model is None:
             self._loading = None
-            self.number = None
+            self._session.looked_at = None
             self.changed.emit()
         self._compare_soon()
 

@@ -7,18 +7,17 @@ from typing import Any
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QAbstractItemView,
-    QGroupBox,
     QHBoxLayout,
     QHeaderView,
     QLabel,
     QPushButton,
     QTableWidget,
     QTableWidgetItem,
-    QVBoxLayout,
     QWidget,
 )
 
-from napari_unet.plugin.forms import blocked
+from napari_unet.plugin.forms import ROW_HEIGHT, blocked
+from napari_unet.plugin.group import Group
 from napari_unet.plugin.learning import IDLE
 from napari_unet.plugin.session import KeptVersion, Session
 from napari_unet.plugin.versions import VersionViewer
@@ -28,13 +27,15 @@ ROWS = 6
 """So many are seen without scrolling."""
 
 
-class VersionsGroup(QGroupBox):
+class VersionsGroup(Group):
     """A table of versions; choosing one shows its masks."""
 
     def __init__(
         self, session: Session, versions: VersionViewer, parent: QWidget | None = None
     ) -> None:
-        super().__init__("Versions", parent)
+        super().__init__(
+            "Versions", "Weights that did best so far, and the way back to them", parent
+        )
         self._session = session
         self._versions = versions
         self._learns = False
@@ -46,6 +47,8 @@ class VersionsGroup(QGroupBox):
             "better than the one before"
         )
         self.table.verticalHeader().hide()
+        self.table.verticalHeader().setDefaultSectionSize(ROW_HEIGHT)
+        self.table.setTabKeyNavigation(False)  # Tab goes on to the buttons
         self.table.setSelectionBehavior(QAbstractItemView.SelectRows)
         self.table.setSelectionMode(QAbstractItemView.SingleSelection)
         self.table.setEditTriggers(QAbstractItemView.NoEditTriggers)
@@ -62,7 +65,7 @@ class VersionsGroup(QGroupBox):
         self.use.setToolTip("Go back to the chosen version; the others stay in the list")
         self.status = QLabel()
         self.status.setWordWrap(True)
-        layout = QVBoxLayout(self)
+        layout = self.rows
         layout.addWidget(self.table)
         buttons = QHBoxLayout()
         buttons.addWidget(self.compare)

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from napari_unet.core.annotations import Annotations, class_table
 from napari_unet.core.held_out import EVERY, FIRST, Strokes, all_learnt, parted
@@ -176,3 +177,49 @@ def test_what_all_is_learnt_from_is_not_held_out_afterwards() -> None:
     for place in range(5, 8):
         strokes = painter.stroke(place, 2)
     assert side(strokes, 7) == "held_out"  # the eighth
+
+
+def test_parts_are_together_what_is_painted_after_any_strokes_and_erasures() -> None:
+    chance = np.random.default_rng(1)
+    painter = Painter()
+    for _ in range(60):
+        row, column = chance.integers(0, 190, 2)
+        height, width = chance.integers(1, 30, 2)
+        rows, columns = slice(row, row + height), slice(column, column + width)
+        strokes = painter.paint(int(chance.integers(3)), rows, columns, int(chance.integers(4)))
+        nothing = np.zeros((200, 200), np.uint8)
+        pieces = 0
+        for index in strokes.sides:
+            painted = painter.annotations.sections.get(index, nothing)
+            learnt = strokes.learnt.sections.get(index, nothing)
+            held_out = strokes.held_out.sections.get(index, nothing)
+            np.testing.assert_array_equal(learnt, np.where(strokes.sides[index] == 1, painted, 0))
+            np.testing.assert_array_equal(held_out, np.where(strokes.sides[index] == 2, painted, 0))
+            np.testing.assert_array_equal(learnt + held_out, painted)
+            for number in (1, 2, 3):
+                pieces += ndimage.label(held_out == number, np.ones((3, 3)))[1]
+        assert strokes.held_out_pieces == pieces
+    assert pieces > 1
+
+
+def test_sections_without_new_paint_are_not_parted_again() -> None:
+    painter = Painter()
+    for place in range(3):
+        painter.stroke(place, 2, z=0)
+    before = painter.strokes
+    after = painter.stroke(0, 1, z=1)
+    for name in ("learnt", "held_out"):
+        assert getattr(after, name).sections[0,] is getattr(before, name).sections[0,]
+    assert after.sides[0,] is before.sides[0,]
+
+
+def test_nothing_is_held_out_any_more_in_any_section_when_that_is_switched_off() -> None:
+    painter = Painter()
+    for z in (0, 1):
+        for place in range(3):
+            painter.stroke(place, 1 + z, z=z)
+    assert painter.strokes.held_out_pieces == 2
+    strokes = all_learnt(painter.annotations, painter.strokes)
+    assert strokes.held_out_pieces == 0
+    for z in (0, 1):
+        np.testing.assert_array_equal(strokes.sides[z,] == 1, painter.annotations.sections[z,] > 0)

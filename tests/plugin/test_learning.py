@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,14 @@ from napari_unet.core.prediction import finish, gather, predict
 from napari_unet.core.training import TrainingStep
 from napari_unet.io.models import load_model
 from napari_unet.plugin.dock import UNetDock
+from napari_unet.plugin.layers import show_section
 from napari_unet.plugin.learning import IDLE, PAUSED, RUNNING
 from napari_unet.plugin.session import learnt_models_folder
 from tests.plugin.conftest import await_view, messages
 from tests.plugin.test_correcting import OTHER_STROKE, STROKE
+
+REST = 2.0
+"""Seconds in which a training that goes on makes many steps with the options below."""
 
 
 @pytest.fixture
@@ -45,6 +50,12 @@ def start(dock: UNetDock, steps: int = 0) -> list[TrainingStep]:
     dock.learn_group.start.click()
     assert dock.trainer.state == RUNNING
     return shown
+
+
+def let_live(seconds: float) -> None:
+    """Let the window, and all threads, live for a while."""
+    end = time.monotonic() + seconds
+    wait_until(lambda: time.monotonic() > end, seconds + 60, "some seconds")
 
 
 def await_idle(dock: UNetDock) -> None:
@@ -103,8 +114,12 @@ def test_stop_keeps_what_was_learnt(dock: UNetDock, corrected: Labels) -> None:
     wait_until(lambda: len(shown) > 3, 60, "some steps")
     dock.learn_group.stop.click()
     await_idle(dock)
-    assert dock.session.model is not None
-    assert dock.session.model.steps > first.steps
+    count, model = len(shown), dock.session.model
+    assert model is not None
+    assert model.steps > first.steps
+    let_live(REST)
+    assert len(shown) == count  # no step was computed, and no weights came
+    assert dock.session.model is model
     assert dock.learn_group.start.isEnabled()
     assert not dock.learn_group.stop.isEnabled()
 
@@ -116,10 +131,13 @@ def test_pause_pauses_and_resume_goes_on(dock: UNetDock, corrected: Labels) -> N
     wait_until(lambda: dock.trainer.state == PAUSED, 30, "the pause")
     assert dock.learn_group.pause.text() == "Resume"
     count = len(shown)
-    wait_until(lambda: dock.trainer.state == PAUSED, 5, "the pause to last")
+    let_live(REST)
+    assert len(shown) == count  # no step was computed
+    assert dock.trainer.state == PAUSED
     dock.learn_group.pause.click()
     wait_until(lambda: len(shown) > count + 1, 60, "further steps")
     assert dock.trainer.state == RUNNING
+    assert dock.learn_group.pause.text() == "Pause"
 
 
 def test_paused_training_can_be_stopped(dock: UNetDock, corrected: Labels) -> None:
@@ -157,6 +175,34 @@ def test_strokes_painted_meanwhile_are_learnt_from(
     assert dock.session.model is not None
     record = dock.session.model.history[-1]
     assert record["data"][0]["painted"]["background"] == int(dock.session.annotations.counts()[0])
+
+
+def test_what_is_erased_undone_redone_and_painted_elsewhere_meanwhile_reaches_the_training(
+    viewer: Viewer, dock: UNetDock, image_layer: Image, corrected: Labels
+) -> None:
+    shown = start(dock)
+    wait_until(lambda: len(shown) > 1, 60, "some steps")
+    full = dock.session.annotations.counts()
+    dock.correct_group.erase.click()
+    paint_stroke(viewer, corrected, STROKE[:6])
+    erased = dock.session.annotations.counts()
+    corrected.undo()
+    wait_until(lambda: dock.session.annotations.counts()[1] == full[1], 10, "the undo")
+    corrected.redo()
+    wait_until(lambda: dock.session.annotations.counts()[1] == erased[1], 10, "the redo")
+    show_section(viewer, image_layer, (0,))
+    dock.correct_group.choose(1)
+    paint_stroke(viewer, corrected, STROKE)
+    wait_until(lambda: (0,) in dock.session.annotations.sections, 10, "the stroke")
+    count = len(shown)
+    wait_until(lambda: len(shown) > count + 2, 60, "steps after the stroke")
+    dock.learn_group.stop.click()
+    await_idle(dock)
+    assert dock.session.model is not None
+    found = dock.session.model.history[-1]["data"][0]["painted"]
+    expected = [int((corrected.data == number).sum()) for number in (1, 2, 3)]
+    assert [found[name] for name in ("background", "membrane", "mitochondrion")] == expected
+    assert 0 < expected[1] < full[1]
 
 
 def test_class_added_while_training_is_learnt(

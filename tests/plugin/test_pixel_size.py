@@ -241,19 +241,20 @@ def test_pixel_size_cannot_be_changed_while_the_network_learns(
 @pytest.mark.parametrize(
     ("model_sees", "image_has", "text"),
     [
-        (4.5, 10.0, "em sees 4.5 nm: the image is shown to it enlarged 2.2 times."),
-        (4.5, 2.0, "em sees 4.5 nm: the image is shown to it reduced 2.2 times."),
+        (4.5, 10.0, "em sees 4.5 nm: enlarged 2.2 times."),
+        (4.5, 2.0, "em sees 4.5 nm: reduced 2.2 times."),
         (
             4.5,
             100.0,
-            "em sees 4.5 nm: the image is shown to it enlarged 4 times, which is the most.",
+            "em sees 4.5 nm: enlarged 4 times, which is the most.",
         ),
         (
             4.5,
             None,
             "The pixel size is not known; the image is taken as it is. em sees 4.5 nm.",
         ),
-        (4.5, 4.0, ""),
+        (4.5, 4.0, "em sees 4.5 nm: reduced 1.1 times."),
+        (4.5, 4.4, ""),
         (None, 10.0, ""),
         (None, None, ""),
     ],

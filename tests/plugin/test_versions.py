@@ -14,11 +14,15 @@ from napari.viewer import Viewer
 from scipy import ndimage
 
 from demo.mouse import paint_stroke, wait_until
+from napari_unet.core.annotations import Annotations
+from napari_unet.core.held_out import Strokes
 from napari_unet.core.prediction import finish, gather, predict
 from napari_unet.io.models import save_model
 from napari_unet.plugin.dock import UNetDock
 from napari_unet.plugin.layers import show_section
-from napari_unet.plugin.session import KeptVersion
+from napari_unet.plugin.learning import IDLE, MOST_VERSIONS, Trainer, fewer
+from napari_unet.plugin.session import KeptVersion, Session
+from tests.examples import QUICK_TRAINING, disc_image, tiny_model
 from tests.plugin.conftest import await_view, messages
 from tests.plugin.test_learning import await_idle, start
 
@@ -289,3 +293,54 @@ def test_strokes_that_are_all_wrong_do_not_make_the_model_worse(
     assert len(dock.learn_group.curve.ious) > 0
     assert min(dock.learn_group.curve.ious) < versions[0].iou  # they did harm
     assert "held-out paint" in dock.learn_group.status.text()
+
+
+def listed(ious: list[float | None], begun: tuple[int, ...] = (0,)) -> list[KeptVersion]:
+    return [
+        KeptVersion(number, "em-lite", 10 * number, iou, 2, begins=number in begun)
+        for number, iou in enumerate(ious)
+    ]
+
+
+def test_a_long_list_of_versions_loses_the_oldest_that_nobody_needs() -> None:
+    versions = listed([0.5, 0.9, *[0.6] * (MOST_VERSIONS + 3)], begun=(0, 4))
+    assert fewer(versions[:MOST_VERSIONS], ()) == tuple(versions[:MOST_VERSIONS])
+    kept = [each.number for each in fewer(versions, {2, 6})]
+    # 0 and 4 are what trainings began with, 1 did best, and 2 and 6 are needed.
+    gone = {3, 5, 7, 8, 9}
+    assert kept == [each.number for each in versions if each.number not in gone]
+    assert len(kept) == MOST_VERSIONS
+
+
+def test_of_versions_that_did_equally_well_the_newest_stays() -> None:
+    versions = listed([None, *[0.7] * (MOST_VERSIONS + 1)], begun=())
+    kept = [each.number for each in fewer(versions, set(range(MOST_VERSIONS + 1)))]
+    assert kept[-1] == versions[-1].number
+
+
+def test_no_version_that_is_needed_goes_however_many_there_are() -> None:
+    versions = listed([0.5] * (MOST_VERSIONS + 5), begun=tuple(range(MOST_VERSIONS + 5)))
+    assert fewer(versions, ()) == tuple(versions)
+
+
+def test_learning_on_keeps_what_is_in_use_what_is_looked_at_and_what_did_best(
+    qapp, own_folders: Path
+) -> None:
+    image, annotations = disc_image(2)
+    model = tiny_model()
+    session = Session(image=image, model=model, classes=model.classes, device="cpu")
+    learnt, held_out = ({z: annotations.sections[z]} for z in annotations.sections)
+    session.paint(
+        annotations,
+        Strokes(Annotations(model.classes, learnt), Annotations(model.classes, held_out)),
+    )
+    ious = [0.0] * (MOST_VERSIONS + 4)
+    ious[2] = 1.0
+    session.versions = tuple(replace(each, model=model) for each in listed(ious))
+    session.version, session.looked_at = 3, 5
+    trainer = Trainer(session)
+    assert trainer.start(QUICK_TRAINING.replace(steps=2))
+    wait_until(lambda: trainer.state == IDLE, 100, "the training to end")
+    numbers = [each.number for each in session.versions]
+    assert len(numbers) == MOST_VERSIONS
+    assert numbers[:4] == [0, 2, 3, 5]
