@@ -25,6 +25,7 @@ from napari_unet.core.foreign import Model
 from napari_unet.core.held_out import Strokes
 from napari_unet.core.image import SectionIndex
 from napari_unet.core.model import UNetModel
+from napari_unet.io.extras import MissingLibraryError
 from napari_unet.io.files import FileReadError, FileWriteError
 from napari_unet.io.images import file_of, read_image, write_image
 from napari_unet.io.model_files import find_model
@@ -468,7 +469,7 @@ def _model_of(project: Project) -> tuple[Model, str]:
         return load_model(project.folder / name), ""
     try:
         return find_model(name), ""
-    except FileReadError as error:
+    except (FileReadError, MissingLibraryError, OSError, ValueError) as error:
         return find_model(DEFAULT_MODEL), (
             f"The project {project.folder.name} was saved with the network {name}, which cannot be "
             f"used now: {str(error).rstrip('.')}. {DEFAULT_MODEL} is in use instead; the network "
