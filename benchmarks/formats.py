@@ -116,7 +116,8 @@ _REMARKS = """A folder of section images, or a pattern such as `sections/*.png`,
 natural order (2 before 10); all sections must have the same size and type. On the command line,
 a data set of an HDF5 file is named as in `file.h5/volume/raw`. Without a name it is the image
 of an EMD file, or a data set called `raw`, `data`, `volume`, `image`, `images`, `stack`, `main`
-or `exported_data`, or the largest with two axes.
+or `exported_data`, or the largest with two axes. In the dock, all images of an HDF5 file or a store
+are listed under *In its file*.
 
 Axes that are neither a length, nor time, nor a channel, such as an energy, count as Z. A unit that
 is not told or is no length is a pixel; where numbers without a unit are told, their ratio is

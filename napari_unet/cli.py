@@ -530,48 +530,48 @@ def _predict_in_blocks(
     statistics = known_statistics(image)
     height = block_height(model, config)
     origin = origin_of(model, image, config, finding, statistics)
-    store = open_store(
+    with open_store(
         output, model, image, finding, origin, height=height, overwrite=parsed.overwrite
-    )
-    if store.is_finished:
-        _say(f"{output} is finished already, by the same model with the same options.")
-        return
-    total = len(plan_blocks(image, height))
-    blocks = remaining_blocks(store, image, height)
-    if len(blocks) < total:
-        _say(f"Going on with {output}: {total - len(blocks)} of {total} blocks are finished.")
-    if _on_cluster(parsed):
-        from napari_unet.io.cluster import Errand, predict_on_cluster
+    ) as store:
+        if store.is_finished:
+            _say(f"{output} is finished already, by the same model with the same options.")
+            return
+        total = len(plan_blocks(image, height))
+        blocks = remaining_blocks(store, image, height)
+        if len(blocks) < total:
+            _say(f"Going on with {output}: {total - len(blocks)} of {total} blocks are finished.")
+        if _on_cluster(parsed):
+            from napari_unet.io.cluster import Errand, predict_on_cluster
 
-        errand = Errand(
-            image=str(Path(parsed.image).resolve()),
-            channel=parsed.channel,
-            pixel_size=parsed.pixel_size,
-            model=_model_for_others(parsed.model),
-            output=str(output.resolve()),
-            finding=finding,
-            config=config,
-            statistics=statistics,
-            device=parsed.device,
-        )
-        work = predict_on_cluster(
-            store, errand, blocks, address=parsed.cluster, workers=parsed.workers
-        )
-    else:
-        work = predict_into(
-            store,
-            model,
-            image,
-            finding,
-            config,
-            blocks,
-            statistics=statistics,
-            device=parsed.device,
-        )
-    with _progress(total, "blocks") as bar:
-        bar.update(total - len(blocks))
-        finish(work, lambda done: bar.update(total - len(blocks) + done - bar.n))
-    store.close()
+            errand = Errand(
+                image=str(Path(parsed.image).resolve()),
+                channel=parsed.channel,
+                pixel_size=parsed.pixel_size,
+                model=_model_for_others(parsed.model),
+                output=str(output.resolve()),
+                finding=finding,
+                config=config,
+                statistics=statistics,
+                device=parsed.device,
+            )
+            work = predict_on_cluster(
+                store, errand, blocks, address=parsed.cluster, workers=parsed.workers
+            )
+        else:
+            work = predict_into(
+                store,
+                model,
+                image,
+                finding,
+                config,
+                blocks,
+                statistics=statistics,
+                device=parsed.device,
+            )
+        with _progress(total, "blocks") as bar:
+            bar.update(total - len(blocks))
+            finish(work, lambda done: bar.update(total - len(blocks) + done - bar.n))
+        store.close()
 
 
 def _on_cluster(parsed: argparse.Namespace) -> bool:
@@ -974,11 +974,12 @@ def _evaluate(parsed: argparse.Namespace) -> None:
             )
         _evaluate_objects(prediction, truth, parsed.json)
         return
-    number = (
-        None
-        if parsed.boundary is None
-        else _class_called(parsed.boundary, parsed.model, trust=parsed.trust)
-    )
+    names = _class_names(parsed.prediction, parsed.truth)
+    number = None
+    if parsed.boundary in names.values():
+        number = next(n for n, name in names.items() if name == parsed.boundary)
+    elif parsed.boundary is not None:
+        number = _class_called(parsed.boundary, parsed.model, trust=parsed.trust)
     both = comparison(prediction, truth, number, inverted_truth=parsed.inverted_truth)
     scores = class_scores(both.predicted, both.truth)
     if both.reported is not None:
@@ -986,6 +987,8 @@ def _evaluate(parsed: argparse.Namespace) -> None:
     boundary = _boundary_scores(both)
     if parsed.json:
         found: dict[str, Any] = {"classes": {str(n): s.to_dict() for n, s in scores.items()}}
+        if names:
+            found["names"] = {str(n): names[n] for n in scores if n in names}
         if boundary is not None:
             found["boundary"] = boundary.to_dict()
         _say(json.dumps(found))
@@ -995,7 +998,7 @@ def _evaluate(parsed: argparse.Namespace) -> None:
         _say(
             f"{number:>5}  {_rounded(score.f1):>7}  {_rounded(score.iou):>7}  "
             f"{_rounded(score.dice):>7}  {_rounded(score.precision):>9}  {_rounded(score.recall):>7}  "
-            f"{score.pixels:>10}"
+            f"{score.pixels:>10}  {names.get(number, '')}".rstrip()
         )
     if boundary is not None:
         _say(f"\n{'membranes':<46}  {'value':>8}  threshold")
@@ -1004,6 +1007,24 @@ def _evaluate(parsed: argparse.Namespace) -> None:
             _say(
                 f"{title:<46}  {_rounded(getattr(boundary, name), 6):>8}  {_rounded(threshold, 1):>9}"
             )
+
+
+def _class_names(prediction: str, truth: str) -> dict[int, str]:
+    """What the files call classes, by their numbers; the truth goes before the prediction."""
+    from napari_unet.io.class_names import read_classes
+
+    told = [
+        {n: each.name for n, each in enumerate(read_classes(path), start=1)}
+        for path in (prediction, truth)
+    ]
+    for number in sorted(told[0].keys() & told[1].keys()):
+        if told[0][number] != told[1][number]:
+            warnings.warn(
+                f"Class {number} is {told[0][number]!r} in {prediction}, but {told[1][number]!r} "
+                f"in {truth}. They are compared by number.",
+                stacklevel=2,
+            )
+    return {**told[0], **told[1]}
 
 
 _BOUNDARY_TITLES = {

@@ -17,6 +17,7 @@ import torch
 
 from napari_unet.cli import main
 from napari_unet.core import patches, training
+from napari_unet.core.annotations import class_table
 from napari_unet.core.config import LIGHT_NETWORK
 from napari_unet.core.image import ImageArray, image_from_array
 from napari_unet.core.losses import border_weights
@@ -1210,6 +1211,34 @@ def test_evaluate_tells_ratios_without_denominator(folder, capsys):
 
     assert text[2].split() == ["3", "0.0000", "0.0000", "0.0000", "0.0000", "-", "0"]
     assert found["classes"]["3"]["recall"] is None
+
+
+def test_evaluate_tells_the_names_of_classes_that_the_files_hold(folder, capsys):
+    mask = image_from_array(np.array([[1, 1, 2, 2], [1, 2, 2, 2]], np.uint8))
+    write_image("found.tif", mask, class_table(["background", "outer membrane"]))
+    write_image("truth.zarr", mask)
+
+    text = answer(capsys, "evaluate", "found.tif", "truth.zarr").splitlines()
+    found = json.loads(answer(capsys, "evaluate", "found.tif", "truth.zarr", "--json"))
+    parted = ("evaluate", "found.tif", "truth.zarr", "--boundary", "outer membrane")
+    boundary = answer(capsys, *parted)
+
+    assert text[1].endswith("  background")
+    assert text[2].endswith("  outer membrane")
+    assert found["names"] == {"1": "background", "2": "outer membrane"}
+    assert "V_rand" in boundary  # though no model knows this name
+
+
+@pytest.mark.filterwarnings("default::UserWarning:napari_unet")
+def test_evaluate_tells_where_files_call_a_class_differently(folder, capsys):
+    mask = image_from_array(np.array([[1, 2], [2, 1]], np.uint8))
+    write_image("found.tif", mask, class_table(["background", "membrane"]))
+    write_image("truth.h5", mask, class_table(["background", "mitochondrion"]))
+
+    assert main(["evaluate", "found.tif", "truth.h5"]) == 0
+
+    said = capsys.readouterr().err
+    assert "Class 2 is 'membrane' in found.tif, but 'mitochondrion' in truth.h5" in said
 
 
 def test_evaluate_refuses_masks_of_different_shapes(folder, capsys):

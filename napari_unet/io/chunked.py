@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_unet.io.files import FileReadError
+from napari_unet.io.files import FileReadError, reading
 
 if TYPE_CHECKING:
     import dask.array
     import zarr
+
+NODE_FILES = ("zarr.json", ".zarray", ".zgroup", ".zmetadata", "attributes.json")
+"""One of these lies in every folder that is an array or a group."""
+
+_BLOSC_HEADER = 16
+"""Bytes; the last four are the size of the whole."""
 
 PIECE = 2**20
 """Smaller chunks are read together, so that a large image is not cut into millions of them."""
@@ -70,17 +78,55 @@ class StoredArray:
     def __init__(self, array: zarr.Array[Any], where: str) -> None:
         self._array = array
         self._where = where
+        self._folder = Path(where)
+        # Archives stay open instead.
+        self._signs = [each for name in NODE_FILES if (each := self._folder / name).is_file()]
+        if not self._signs and self._folder.is_dir():
+            self._signs = [self._folder]
+        # In shards, chunks are no files; nor are they in archives.
+        compressors = array.compressors if array.shards is None and self._signs else ()
+        self._is_blosc = bool(compressors) and "blosc" in type(compressors[-1]).__name__.lower()
         self.shape = tuple(int(n) for n in array.shape)
         self.ndim = len(self.shape)
         self.dtype = np.dtype(array.dtype).newbyteorder("=")
 
     def __getitem__(self, selection: Any) -> npt.NDArray[Any]:
         try:
+            for place in self._places(selection) if self._is_blosc else ():
+                self._check_whole(place)
             found = self._array.oindex[selection]
         except Exception as error:
+            self._check_there()
+            if isinstance(error, PermissionError):
+                with reading(self._where):
+                    raise
             # Decoders of many libraries raise what they like.
             raise self._telling(selection, error) from error
+        self._check_there()
         return np.asarray(found).astype(self.dtype, copy=False)
+
+    def _check_whole(self, place: Sequence[int]) -> None:
+        """Complain of a chunk that was cut short; the library decodes some of these into anything.
+
+        Blosc's header tells how many bytes there are.
+        """
+        try:
+            with (self._folder / self._key(place)).open("rb") as file:
+                header, size = file.read(_BLOSC_HEADER), os.fstat(file.fileno()).st_size
+        except FileNotFoundError:
+            return
+        told = int.from_bytes(header[-4:], "little") if len(header) == _BLOSC_HEADER else 0
+        if size < told:
+            raise ValueError(f"it has {size} bytes, where its header tells of {told}")
+
+    def _check_there(self) -> None:
+        """Complain of a store that has gone; all its chunks would count as missing."""
+        with reading(self._where):
+            if not any(each.exists() for each in self._signs or (Path(),)):
+                raise FileReadError(
+                    f"Cannot read {self._where}: it is not there any more. Put it back to where it "
+                    "was, or open it from where it is now."
+                )
 
     def _telling(self, selection: Any, error: Exception) -> FileReadError:
         key, reason = self._damaged_chunk(selection) or ("", error)
@@ -94,6 +140,22 @@ class StoredArray:
 
     def _damaged_chunk(self, selection: Any) -> tuple[str, Exception] | None:
         """The first chunk of a selection that cannot be read, and why."""
+        for place in self._places(selection):
+            try:
+                if self._is_blosc:
+                    self._check_whole(place)
+                self._array[
+                    tuple(
+                        slice(i * chunk, (i + 1) * chunk)
+                        for i, chunk in zip(place, self._array.chunks, strict=True)
+                    )
+                ]
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is told
+                return self._key(place), error
+        return None
+
+    def _places(self, selection: Any) -> Iterator[tuple[int, ...]]:
+        """Which chunks a selection needs."""
         chosen = selection if isinstance(selection, tuple) else (selection,)
         if Ellipsis in chosen:
             gap = chosen.index(Ellipsis)
@@ -104,17 +166,7 @@ class StoredArray:
         for each, length, chunk in zip(chosen, self.shape, self._array.chunks, strict=True):
             inside = np.atleast_1d(np.arange(length)[each])
             ranges.append(np.unique(inside // chunk).tolist())
-        for place in itertools.product(*ranges):
-            try:
-                self._array[
-                    tuple(
-                        slice(i * chunk, (i + 1) * chunk)
-                        for i, chunk in zip(place, self._array.chunks, strict=True)
-                    )
-                ]
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is told
-                return self._key(place), error
-        return None
+        return itertools.product(*ranges)
 
     def _key(self, place: Sequence[int]) -> str:
         # Of shards only the file can be named.

@@ -24,6 +24,7 @@ from napari_unet.core.prediction import known_statistics
 from napari_unet.io.files import FileReadError
 from napari_unet.io.images import KNOWN, READERS, read_image
 from napari_unet.io.sections import natural_order
+from napari_unet.io.zarrs import is_store
 
 IMAGE_FOLDERS = ("images", "image", "raw")
 LABEL_FOLDERS = ("labels", "label", "masks", "mask", "annotations")
@@ -36,18 +37,26 @@ MOST_NAMED = 10
 
 @dataclass(frozen=True)
 class ImagePair:
-    """An image file and the file with its labels."""
+    """An image file, or store, and the one with its labels."""
 
     name: str
     image: Path
     labels: Path
 
     def sha256(self) -> dict[str, str]:
-        """Return the SHA-256 of both files."""
+        """Return the SHA-256 of both."""
         return {"image": _sha256(self.image), "labels": _sha256(self.labels)}
 
 
 def _sha256(path: Path) -> str:
+    """Of a file, or of names and contents of all files in a store."""
+    if path.is_dir():
+        digest = hashlib.sha256()
+        for each in sorted(path.rglob("*")):
+            if each.is_file():
+                digest.update(each.relative_to(path).as_posix().encode() + b"\0")
+                digest.update(bytes.fromhex(_sha256(each)))
+        return digest.hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -82,15 +91,15 @@ def find_pairs(folder: Path | str) -> list[ImagePair]:
         image_files, label_files = _image_files(images), _image_files(labels)
     else:
         files = _image_files(folder)
-        image_files = [path for path in files if _bare(path.stem) == path.stem]
-        label_files = [path for path in files if _bare(path.stem) != path.stem]
+        image_files = [path for path in files if _bare(_stem(path)) == _stem(path)]
+        label_files = [path for path in files if _bare(_stem(path)) != _stem(path)]
     if not image_files:
         raise FileReadError(
             f"{images or folder} holds no images ({KNOWN}). Put images into a folder "
             "'images' and label images of the same names into 'labels' beside it, or name the "
             "labels of 'a.tif' 'a_labels.tif'."
         )
-    names = {path.stem for path in image_files}
+    names = {_stem(path) for path in image_files}
     complaints: list[str] = []
 
     def by_name(
@@ -104,11 +113,11 @@ def find_pairs(folder: Path | str) -> list[ImagePair]:
                 complaints.append(f"{both} are both {what} {name_of(path)!r}")
         return found
 
-    image_of = by_name("the image", image_files, lambda path: path.stem)
+    image_of = by_name("the image", image_files, _stem)
     labels_of = by_name(
         "the labels of",
         label_files,
-        lambda path: path.stem if path.stem in names else _bare(path.stem),
+        lambda path: _stem(path) if _stem(path) in names else _bare(_stem(path)),
     )
     for name in sorted(image_of.keys() ^ labels_of.keys(), key=natural_order):
         path, missing = (
@@ -124,11 +133,23 @@ def find_pairs(folder: Path | str) -> list[ImagePair]:
 
 
 def _image_files(folder: Path) -> list[Path]:
+    """Files and stores of all formats that are read."""
     return sorted(
         path
         for path in folder.iterdir()
-        if path.suffix.lower() in READERS and not path.name.startswith(".") and path.is_file()
+        if not path.name.startswith(".")
+        and (is_store(path) if path.is_dir() else _suffix(path.name) and path.is_file())
     )
+
+
+def _suffix(name: str) -> str:
+    """The ending of a name by which its format is known, such as ``.mrc.gz``; empty if none."""
+    return max((s for s in READERS if name.lower().endswith(s)), key=len, default="")
+
+
+def _stem(path: Path) -> str:
+    """A file's name without the ending of its format."""
+    return path.name[: len(path.name) - len(_suffix(path.name))]
 
 
 def _bare(name: str) -> str:
@@ -342,8 +363,7 @@ def split(
 
 def _wished(sources: Sequence[LabelledImage], wish: str) -> dict[int, set[SectionIndex]]:
     name, _, numbers = wish.strip().partition(":")
-    suffix = next((s for s in READERS if name.lower().endswith(s)), "")
-    names = {name, name[: len(name) - len(suffix)]}
+    names = {name, name[: len(name) - len(_suffix(name))]}
     found = {n: each for n, each in enumerate(sources) if each.name in names}
     if not found:
         raise ValueError(

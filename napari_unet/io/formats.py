@@ -8,9 +8,10 @@ from pathlib import Path
 
 from napari_unet.core.image import ImageArray
 from napari_unet.io import zarrs
+from napari_unet.io.contents import StoredImage
 from napari_unet.io.dm import read_dm
 from napari_unet.io.files import reading
-from napari_unet.io.hdf5 import read_hdf5
+from napari_unet.io.hdf5 import hdf5_images, read_hdf5
 from napari_unet.io.mrc import read_mrc
 from napari_unet.io.nrrd import read_nrrd
 from napari_unet.io.sections import read_picture
@@ -38,6 +39,8 @@ class Format:
         called.
     lazy, spacing, refused
         For people: what stays on disk, where the pixel size comes from, and what is not read.
+    images
+        Lists the images of which one may be named after the path of a file.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Format:
     lazy: str
     spacing: str
     refused: str
+    images: Callable[[Path], list[StoredImage]] = lambda path: []
 
 
 FORMATS = (
@@ -112,6 +116,7 @@ FORMATS = (
         "by stored piece",
         "element_size_um, resolution, voxel_size; Velox's metadata; EMD's coordinates",
         "spectra, complex numbers, files without a data set of two axes",
+        hdf5_images,
     ),
     Format(
         "NRRD",
@@ -139,6 +144,7 @@ FORMATS = (
         "by chunk; of several resolutions the full one is the image",
         "OME-Zarr's transformations; resolution, element_size_um, transform or pixelResolution",
         "text and records; stores without an array of two axes",
+        zarrs.zarr_images,
     ),
 )
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from napari_unet.core.image import ImageArray
 from napari_unet.core.units import PIXEL, positive_number, standard_unit
 from napari_unet.io import emd
+from napari_unet.io.contents import StoredImage
 from napari_unet.io.files import FileReadError, reading
 from napari_unet.io.lazy import chunked
 
@@ -110,6 +111,27 @@ def read_hdf5(path: Path, dataset: str | None = None) -> ImageArray:
     return ImageArray(data, found.axes, found.scale, found.units, name)
 
 
+def hdf5_images(path: Path) -> list[StoredImage]:
+    """Return the images in an HDF5 file, the one first that is read where none is named.
+
+    Raises
+    ------
+    FileReadError
+        If the file is damaged.
+    """
+    import h5py
+
+    with reading(path), h5py.File(path, "r") as file:
+        found = emd.signals(file)
+        if not found and not emd.is_velox(file):
+            found = [_described(each) for each in _by_preference(dict(_data_sets(file)))]
+        return [
+            StoredImage(each.name, file[each.name].shape, file[each.name].dtype.name)
+            for each in found
+            if not each.objection
+        ]
+
+
 def _chunks(source: _Stored, stored: tuple[int, ...] | None) -> Any:
     """Pieces to read at once: whole stored pieces, or sections where it is stored in one."""
     import dask.array
@@ -136,18 +158,24 @@ def _chosen(path: Path, file: h5py.File, name: str | None) -> h5py.Dataset:
                 f"as in {path.name}/{next(iter(sets), 'raw')}."
             )
         return asked
-    images = {n: each for n, each in sets.items() if _wide(each) and each.dtype.kind in "buif"}
+    images = _by_preference(sets)
     if not images:
         raise FileReadError(
             f"{path} holds no image: none of its data sets has two axes of numbers ({listed})."
         )
+    return images[0]
+
+
+def _by_preference(sets: dict[str, h5py.Dataset]) -> list[h5py.Dataset]:
+    """The data sets of two axes of numbers or more, the one that is most likely meant first."""
+    images = {n: each for n, each in sets.items() if _wide(each) and each.dtype.kind in "buif"}
 
     def preference(named: str) -> tuple[int, int]:
         last = named.rsplit("/", 1)[-1].lower()
         place = USUAL_NAMES.index(last) if last in USUAL_NAMES else len(USUAL_NAMES)
         return place, -images[named].size
 
-    return images[min(images, key=preference)]
+    return [images[name] for name in sorted(images, key=preference)]
 
 
 def _data_sets(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from napari_unet.core.annotations import ClassTable
 from napari_unet.core.image import ImageArray, as_grey
 from napari_unet.io import hdf5_writer, mrc_writer, ome_zarr, png_series, tiff, zarrs
+from napari_unet.io.contents import StoredImage
 from napari_unet.io.files import FileReadError, check_there
 from napari_unet.io.formats import FORMATS, format_of
 from napari_unet.io.hdf5 import read_hdf5
@@ -134,6 +135,38 @@ def _within(path: Path) -> tuple[Path, str | None]:
         if file.suffix.lower() in HDF5_SUFFIXES and file.is_file():
             return file, path.relative_to(file).as_posix()
     return path, None
+
+
+def file_of(path: Path | str) -> Path:
+    """Return the file or store of a path, which may name an image in it."""
+    path = Path(path)
+    file, dataset = _within(path)
+    if dataset is not None:
+        return file
+    stores = [each for each in (path, *path.parents) if zarrs.is_store(each)]
+    return stores[-1] if stores else path
+
+
+def images_in(path: Path | str) -> list[StoredImage]:
+    """Return the images in a file or store; none where its format has but one to a file.
+
+    Parameters
+    ----------
+    path
+        May name an image in it; all are listed, the one first that is read where none is named.
+
+    Raises
+    ------
+    FileReadError
+        If the file is missing or damaged.
+    """
+    file = file_of(path)
+    if zarrs.is_zarr(file):
+        return zarrs.zarr_images(file)
+    if not file.is_file():
+        return []
+    found = format_of(file)
+    return found.images(file) if found is not None else []
 
 
 def write_image(path: Path | str, image: ImageArray, classes: ClassTable = ()) -> None:

@@ -19,7 +19,7 @@ from napari_unet.io.streaming import ordered_axes, sections_of
 _DENSITIES, _DEVIATION = 76, 216
 """Where the header keeps least, greatest and mean value, and their standard deviation."""
 
-_LABEL_LENGTH = 80
+LABEL_LENGTH = 80
 
 
 def write_mrc(path: Path, image: ImageArray, classes: ClassTable = ()) -> None:
@@ -61,7 +61,7 @@ def write_mrc(path: Path, image: ImageArray, classes: ClassTable = ()) -> None:
             if classes:
                 names = ", ".join(f"{n} {c.name}" for n, c in enumerate(classes, start=1))
                 plain = names.encode("ascii", "replace").decode()
-                file.add_label(f"classes: {plain}"[:_LABEL_LENGTH])
+                file.add_label(f"classes: {plain}"[:LABEL_LENGTH])
         with temporary.open("r+b") as stream:
             stream.truncate(1024)
             stream.seek(1024)

@@ -16,6 +16,7 @@ from napari_unet.core.annotations import ClassTable
 from napari_unet.core.image import ImageArray
 from napari_unet.core.units import standard_unit
 from napari_unet.io.files import FileWriteError, replacing_folder
+from napari_unet.io.locks import InUseError, Lock, beside
 from napari_unet.io.streaming import ordered_axes, sections_of
 
 if TYPE_CHECKING:
@@ -64,12 +65,41 @@ def write_ome_zarr(path: Path, image: ImageArray, classes: ClassTable = ()) -> N
     check_replaceable(path)
     if labelled_image(path) is not None and image.dtype.kind not in "ui":
         raise ValueError(f"Labels are whole numbers; {path} cannot hold {image.dtype}.")
-    with placing(path) as (temporary, source):
-        group = new_group(temporary, image, classes, source=source)
-        array: Any = group[FULL]
-        for index, section in sections_of(image, image.axes):
-            array[index] = section
-        add_levels(group, image, classes)
+    lock = write_lock(path)
+    try:
+        with placing(path) as (temporary, source):
+            group = new_group(temporary, image, classes, source=source)
+            array: Any = group[FULL]
+            for index, section in sections_of(image, image.axes):
+                array[index] = section
+            add_levels(group, image, classes)
+    finally:
+        lock.give_back()
+
+
+def write_lock(path: Path) -> Lock:
+    """Take the lock of who writes a store; it is taken over from a process that was killed.
+
+    Raises
+    ------
+    FileWriteError
+        If another process writes there, or nothing can be written.
+    """
+    root = labelled_image(path)
+    place = path.resolve() if path.exists() else path
+    if root is not None:  # their folder may not be there yet
+        root = root.resolve() if root.exists() else root
+        place = root.with_name(f"{root.name}-{path.name}")
+    if not place.parent.is_dir():
+        raise FileWriteError(f"Cannot write {path}: there is no folder {place.parent}.")
+    try:
+        return beside(place).take()
+    except InUseError as who:
+        raise FileWriteError(
+            f"{path} is being written by {who}. Wait until it has finished, or choose another name."
+        ) from None
+    except OSError as error:
+        raise FileWriteError(f"Cannot write {path}: {error.strerror or error}.") from error
 
 
 @contextmanager

@@ -6,9 +6,10 @@ import hashlib
 import json
 import os
 from collections.abc import Generator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,16 @@ from napari_unet.core.config import PredictionConfig
 from napari_unet.core.image import GreyStatistics, ImageArray
 from napari_unet.core.model import UNetModel
 from napari_unet.io.files import FileReadError, FileWriteError
-from napari_unet.io.ome_zarr import FULL, add_levels, as_ome, check_replaceable, new_group, placing
+from napari_unet.io.locks import Lock
+from napari_unet.io.ome_zarr import (
+    FULL,
+    add_levels,
+    as_ome,
+    check_replaceable,
+    new_group,
+    placing,
+    write_lock,
+)
 
 if TYPE_CHECKING:
     import zarr
@@ -115,6 +125,15 @@ class PredictionStore:
         self._image = image
         self.described = described
         self.classes = classes
+        self._lock: Lock | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let other processes write to the store."""
+        if self._lock is not None:
+            self._lock.give_back()
 
     @property
     def is_finished(self) -> bool:
@@ -226,6 +245,8 @@ def open_store(
 ) -> PredictionStore:
     """Return a new store, or one that was begun with the same model, options and image.
 
+    It is this process's alone until it is left as a context.
+
     Parameters
     ----------
     path
@@ -242,9 +263,20 @@ def open_store(
     Raises
     ------
     FileWriteError
-        If something else is there, or nothing can be written.
+        If something else is there, another process writes to it, or nothing can be written.
     """
     store = described_store(path, image, finding, model.classes)
+    with ExitStack() as stack:
+        store._lock = write_lock(path)
+        stack.push(store)
+        _begin(store, origin, height=height, overwrite=overwrite)
+        stack.pop_all()
+    return store
+
+
+def _begin(store: PredictionStore, origin: Origin, *, height: int, overwrite: bool) -> None:
+    """Make the store, or see that it can go on."""
+    path = store.path
     check_replaceable(path)
     if path.is_dir() and any(path.iterdir()) and not overwrite:
         begun = _record(path)
@@ -260,7 +292,7 @@ def open_store(
                 f"{path} is a prediction {state} another {' and '.join(differing)}. Choose "
                 "another name, go on with the same, or begin anew with --overwrite."
             )
-        return store
+        return
     with placing(path) as (temporary, source):
         new_group(
             temporary,
@@ -271,7 +303,6 @@ def open_store(
             attributes={RECORD: asdict(origin)},
         )
         (temporary / JOURNAL).touch()
-    return store
 
 
 def described_store(

@@ -29,7 +29,8 @@ class ImageSource:
     name
         Of the layer.
     path
-        Absolute path of the file; empty if it came from none.
+        Absolute path of the file, and the name of the image in it if it is one of several; empty
+        if it came from none.
     beside
         The same from the folder of the project, for when both are moved together.
     sample
@@ -39,7 +40,7 @@ class ImageSource:
     scale, units
         Of each axis.
     fingerprint
-        See `fingerprint`.
+        See `fingerprint`; empty while the image cannot be read.
     """
 
     name: str
@@ -68,7 +69,7 @@ class ImageSource:
         places = [Path(os.path.normpath(folder / self.beside))] if self.beside else []
         places.append(Path(self.path))
         for place in places:
-            if place.exists():
+            if _is_there(place):
                 return place
         raise FileReadError(
             f"The image of the project {folder} was not found. It was looked for at "
@@ -132,7 +133,7 @@ def image_source(
 ) -> ImageSource:
     """Return where an image lies, for a project in a folder."""
     beside = ""
-    if path and Path(path).exists():
+    if path and _is_there(Path(path)):
         path = os.path.abspath(path)  # noqa: PTH100 - links stay as the user made them
         if Path(path).anchor == folder.absolute().anchor:
             beside = os.path.relpath(path, folder.absolute())
@@ -145,8 +146,13 @@ def image_source(
         str(image.dtype),
         image.scale,
         image.units,
-        fingerprint(image),
+        fingerprint_or_none(image),
     )
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is a file, or one whose content the path leads into."""
+    return path.exists() or any(each.is_file() for each in path.parents)
 
 
 def fingerprint(image: ImageArray) -> str:
@@ -159,6 +165,17 @@ def fingerprint(image: ImageArray) -> str:
         values = image.data[(*(int(i) for i in index), slice(row, row + 1))]
         digest.update(np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()
+
+
+def fingerprint_or_none(image: ImageArray) -> str:
+    """Return the fingerprint; empty if the image cannot be read just now.
+
+    Paint is kept all the same.
+    """
+    try:
+        return fingerprint(image)
+    except FileReadError:
+        return ""
 
 
 def state_to_json(state: ProjectState) -> str:

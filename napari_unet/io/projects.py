@@ -18,17 +18,15 @@ Every chunk, file and line is there or not, whenever the program is killed.
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import socket
 import threading
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-import filelock
 import numpy as np
 import numpy.typing as npt
 import zarr
@@ -37,6 +35,7 @@ from napari_unet.core.annotations import Annotations
 from napari_unet.core.held_out import Strokes, all_learnt, restored
 from napari_unet.core.image import SectionIndex
 from napari_unet.io.files import FileReadError, FileWriteError, replacing
+from napari_unet.io.locks import InUseError, Lock
 from napari_unet.io.project_state import ProjectState, state_from_json, state_to_json
 
 SUFFIX = ".unet"
@@ -46,6 +45,9 @@ CHUNK = 256
 STATE, ARRAYS, PREDICTED, VERSIONS, LOCK, OWNER = (
     "project.json", "arrays.zarr", "predicted.jsonl", "versions", "lock", "opened-by.txt",
 )  # fmt: skip
+_UNFINISHED = ("*.partial", ".project-*.json", ".*.safetensors")
+"""Names that files have while they are written."""
+
 _NAMES = ("corrections", "sides", "mask")
 
 Section = npt.NDArray[np.uint8]
@@ -66,7 +68,7 @@ class Project:
     Made by `create_project` and `open_project`.
     """
 
-    def __init__(self, folder: Path, state: ProjectState, lock: filelock.BaseFileLock) -> None:
+    def __init__(self, folder: Path, state: ProjectState, lock: Lock) -> None:
         self.folder = folder
         self.state = state
         self._lock = lock
@@ -86,8 +88,7 @@ class Project:
 
     def close(self) -> None:
         """Let others open the project."""
-        (self.folder / OWNER).unlink(missing_ok=True)
-        self._lock.release()
+        self._lock.give_back()
 
     def save(self, state: ProjectState) -> None:
         """Write which image, classes, versions, settings and view.
@@ -297,28 +298,68 @@ def open_project(folder: Path) -> Project:
         _clear_away(folder)
         return Project(folder, state, lock)
     except (OSError, KeyError, ValueError) as error:
-        lock.release()
+        lock.give_back()
         raise FileReadError(
             f"The arrays of {folder} cannot be read ({error}). Get the folder {ARRAYS} from a "
             "copy of the project."
         ) from error
 
 
-def copy_project(project: Project, folder: Path) -> None:
+def copy_project(
+    project: Project, folder: Path, *, should_stop: Callable[[], bool] = lambda: False
+) -> Generator[float, None, bool]:
     """Copy all of a project to a folder that does not exist yet.
+
+    The project may be written to meanwhile; the copy then has some of it. It is made under another
+    name and moved when it is whole.
+
+    Yields
+    ------
+    float
+        The share that is copied.
+
+    Returns
+    -------
+    bool
+        Whether the copy is there; not so where it was stopped.
 
     Raises
     ------
     FileWriteError
-        If it is there already, or cannot be written; what was copied is removed again.
+        If the folder is there already, or cannot be written; what was copied is removed again.
     """
+    taken = FileWriteError(f"{folder} is there already. Choose another name.")
+    if folder.exists():
+        raise taken
     try:
-        shutil.copytree(project.folder, folder, ignore=shutil.ignore_patterns(LOCK, OWNER))
-    except FileExistsError:
-        raise FileWriteError(f"{folder} is there already. Choose another name.") from None
-    except (OSError, shutil.Error) as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise FileWriteError(f"The project cannot be copied to {folder}: {error}.") from error
+        with TemporaryDirectory(prefix=f".{folder.stem}-", dir=folder.parent) as around:
+            temporary = Path(around) / folder.name
+            files = [each for each in project.folder.rglob("*") if _outlasts(each, project.folder)]
+            for number, path in enumerate(files):
+                if should_stop():
+                    return False
+                copy = temporary / path.relative_to(project.folder)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(path, copy)
+                yield (number + 1) / len(files)
+            if folder.exists():
+                raise taken
+            temporary.rename(folder)
+    except OSError as error:
+        raise FileWriteError(
+            f"The project cannot be copied to {folder}: {error.strerror or error}. It stays where "
+            "it is."
+        ) from error
+    return True
+
+
+def _outlasts(path: Path, folder: Path) -> bool:
+    """Whether a file is the project's, and none that is just being written or says who has it."""
+    return (
+        path.is_file()
+        and path.name not in (LOCK, OWNER)
+        and not any(path.relative_to(folder).match(pattern) for pattern in _UNFINISHED)
+    )
 
 
 def is_project(path: Path) -> bool:
@@ -348,23 +389,17 @@ def _write_state(folder: Path, state: ProjectState) -> None:
         temporary.write_text(state_to_json(state), "utf-8")
 
 
-def _locked(folder: Path) -> filelock.BaseFileLock:
-    """Take the lock of a project; it goes with the process, however that ends."""
-    lock = filelock.FileLock(folder / LOCK)
-    owner = folder / OWNER
+def _locked(folder: Path) -> Lock:
     try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        who = owner.read_text("utf-8") if owner.exists() else "another process"
+        return Lock(folder / LOCK, folder / OWNER).take()
+    except InUseError as who:
         raise FileReadError(f"{folder} is open in {who}. Close it there first.") from None
-    owner.write_text(f"process {os.getpid()} on {socket.gethostname()}", "utf-8")
-    return lock
 
 
 def _clear_away(folder: Path) -> None:
     """Remove what was being written when the program was killed."""
-    for pattern in (f"{ARRAYS}/**/*.partial", ".project-*.json", f"{VERSIONS}/**/.*.safetensors"):
-        for path in folder.glob(pattern):
+    for pattern in _UNFINISHED:
+        for path in folder.rglob(pattern):
             path.unlink(missing_ok=True)
 
 

@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from napari_unet.core.image import ImageArray
 from napari_unet.io import ngff
+from napari_unet.io.chunked import NODE_FILES, lazy_array
+from napari_unet.io.contents import StoredImage
 from napari_unet.io.files import FileReadError
+from napari_unet.io.ome_zarr import LABELS
 
 if TYPE_CHECKING:
     import zarr
@@ -22,9 +25,6 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".zarr", ".n5", ".zr", ".ozx", ".zip")
 """Endings of names of stores."""
-
-NODE_FILES = ("zarr.json", ".zarray", ".zgroup", ".zmetadata", "attributes.json")
-"""One of these lies in every folder that is an array or a group."""
 
 PREFERRED = ("raw", "data", "image", "volume", "em")
 """Of several images one of these names is read."""
@@ -38,6 +38,13 @@ def is_zarr(path: Path) -> bool:
     if any(part.suffix.lower() in SUFFIXES for part in (path, *path.parents)):
         return True
     return path.is_dir() and any((path / name).is_file() for name in NODE_FILES)
+
+
+def is_store(path: Path) -> bool:
+    """Tell whether a path is itself a store, rather than leads into one."""
+    if path.is_file():
+        return path.suffix.lower() in SUFFIXES
+    return any((path / name).is_file() for name in NODE_FILES)
 
 
 def read_zarr(path: Path) -> ImageArray:
@@ -158,8 +165,6 @@ class _Image:
     others: tuple[str, ...] = ()
 
     def image(self, path: Path) -> ImageArray:
-        from napari_unet.io.chunked import lazy_array
-
         shape = self.arrays[0].shape
         axes = self.meaning.axes
         lengthy = [n for a, n in zip(axes, shape, strict=True) if a == "?" and n > 1]
@@ -235,13 +240,49 @@ def _found(path: Path, store: Store, inside: str) -> _Image:
         raise FileReadError(f"Cannot read {path}: no arrays are in it; it is an empty group.")
     if len(images) == 1:
         return _described(path, node, images[0])
-    by_name = {each.name.rpartition("/")[2].lower(): each for each in reversed(images)}
-    preferred = next((by_name[name] for name in PREFERRED if name in by_name), None)
+    preferred = _preferred(images)
     chosen = _described(path, node, preferred or images[0])
     if preferred:
         return chosen
     names = tuple(each.name for each in images if each.name != chosen.name)
     return _Image(chosen.name, chosen.arrays, chosen.meaning, names)
+
+
+def _preferred(images: Sequence[_Candidate]) -> _Candidate | None:
+    by_name = {each.name.rpartition("/")[2].lower(): each for each in reversed(images)}
+    return next((by_name[name] for name in PREFERRED if name in by_name), None)
+
+
+def zarr_images(path: Path) -> list[StoredImage]:
+    """Return the images in a store, the one first that is read where none is named.
+
+    The labels of an OME-Zarr image count among them.
+
+    Raises
+    ------
+    FileReadError
+        If there is no such store, or it is damaged.
+    """
+    store, inside = _store(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            node = _opened(path, store, inside)
+            images = list(islice(_images(node), MOST_IMAGES))
+            labels = node.get(LABELS) if [each.name for each in images] == ["."] else None
+            if labels is not None:
+                images += islice(_images(labels, LABELS), MOST_IMAGES)
+            preferred = _preferred(images)
+            images.sort(key=lambda each: each is not preferred)
+            return [
+                StoredImage(each.name, tuple(array.shape), str(array.dtype))
+                for each in images
+                if (array := each.full) is not None
+            ]
+    except FileReadError:
+        raise
+    except Exception as error:
+        raise FileReadError(_complaint(path, error)) from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -251,6 +292,14 @@ class _Candidate:
     name: str
     node: zarr.Array[Any] | zarr.Group
     levels: tuple[str, ...] = ()
+
+    @property
+    def full(self) -> zarr.Array[Any] | None:
+        """The array at full resolution; None if it is not there."""
+        import zarr
+
+        node = self.node if isinstance(self.node, zarr.Array) else self.node.get(self.levels[0])
+        return node if isinstance(node, zarr.Array) else None
 
 
 def _images(group: zarr.Array[Any] | zarr.Group, name: str = "") -> Iterator[_Candidate]:

@@ -17,6 +17,7 @@ from napari_unet.core.metrics import ClassScores, class_scores
 from napari_unet.plugin.forms import aligned
 from napari_unet.plugin.jobs import Job, call
 from napari_unet.plugin.layers import itself
+from napari_unet.plugin.shown import stored
 
 
 class MaskComparison(QWidget):
@@ -57,7 +58,7 @@ class MaskComparison(QWidget):
         if self.prediction.value is None or self.truth.value is None:
             show_error("Open the mask and the truth as labels layers first.")
             return
-        masks = [layer.data for layer in (self.prediction.value, self.truth.value)]
+        masks = [stored(layer.data) for layer in (self.prediction.value, self.truth.value)]
         job = Job("Compare masks", call(partial(_scores, *masks)), parent=self)
         job.returned.connect(self._show)
         job.start()

@@ -11,27 +11,20 @@ from napari.utils.notifications import show_error
 
 from napari_unet.core.image import ImageArray
 from napari_unet.core.units import standard_unit
-from napari_unet.io.files import FileReadError, FileWriteError
-from napari_unet.io.images import WRITERS, is_known, read_image, write_image
+from napari_unet.io.files import FileWriteError
+from napari_unet.io.images import WRITERS, is_known, write_image
 from napari_unet.io.ome_zarr import labelled_image
 from napari_unet.io.projects import is_project
 from napari_unet.plugin.jobs import awaited
 from napari_unet.plugin.layers import class_colours, layer_arguments
+from napari_unet.plugin.reading import NOTHING, PLUGIN, LayerData, read_layers
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
     from napari_unet.plugin.dock import UNetDock
 
-LayerData = tuple[Any, dict[str, Any], str]
-
-PLUGIN = "napari-unet-em"
 DOCK = "U-Net"
-NOTHING: list[LayerData] = [(None,)]  # type: ignore[list-item]
-"""What napari takes for "read, but there is no layer in it"."""
-
-LABEL_NAMES = ("corrections", "mask", "annotations", "labels")
-"""Files whose names end so hold classes rather than grey values."""
 
 
 def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[LayerData]] | None:
@@ -51,43 +44,6 @@ def open_as_project(path: str | list[str]) -> list[LayerData]:
     """Open a project in the dock; its layers come a moment later."""
     _current_dock().projects.open(Path(path if isinstance(path, str) else path[0]))
     return NOTHING
-
-
-def read_layers(path: str | list[str]) -> list[LayerData]:
-    """Return a layer for each file, with scale, units and axis names; channels are split."""
-    paths = [path] if isinstance(path, str) else path
-    try:
-        return [_layer(read_image(each)) for each in paths]
-    except (FileReadError, ValueError) as error:
-        show_error(str(error))
-        return NOTHING
-
-
-def _layer(image: ImageArray) -> LayerData:
-    stem = image.name
-    arguments = layer_arguments(image)
-    # Files may hold colours plane by plane, and other numbers of samples than a colour has.
-    split = next((a for a in "CS" if a in image.axes), None)
-    data: Any = image.data
-    if image.levels:
-        data = [image.data, *image.levels]
-        arguments["multiscale"] = True
-    if split is None:
-        return data, {**arguments, "name": stem}, _kind(stem, image)
-    axis = image.axes.index(split)
-    for key, values in layer_arguments(image).items():
-        arguments[key] = tuple(v for i, v in enumerate(values) if i != axis)
-    if split == "S" and image.shape[axis] in (3, 4):
-        last = [np.moveaxis(each, axis, -1) for each in (image.data, *image.levels)]
-        data = last if image.levels else last[0]
-        return data, {**arguments, "name": stem, "rgb": True}, "image"
-    names = [f"{stem} channel {c}" for c in range(image.shape[axis])]
-    return data, {**arguments, "name": names, "channel_axis": axis}, "image"
-
-
-def _kind(stem: str, image: ImageArray) -> str:
-    labels = image.dtype.kind in "ui" and stem.lower().endswith(LABEL_NAMES)
-    return "labels" if labels else "image"
 
 
 def write_layer(path: str, data: Any, meta: dict[str, Any]) -> list[str]:

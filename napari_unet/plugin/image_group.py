@@ -26,6 +26,7 @@ from napari_unet.core.units import nanometres
 from napari_unet.io.files import CodeNotTrustedError
 from napari_unet.io.model_files import find_model
 from napari_unet.io.models import DEFAULT_MODEL, bundled_models
+from napari_unet.plugin.data_sets import DataSets
 from napari_unet.plugin.forms import LengthField, aligned, with_unit
 from napari_unet.plugin.group import Group
 from napari_unet.plugin.jobs import Job, call
@@ -70,6 +71,7 @@ class ImageGroup(Group):
             choices=self._model_names,
             tooltip="The network: bundled with the program, learnt here before, or from a file",
         )
+        self.data_sets = DataSets(viewer, session, keeper)
         self.device = ComboBox(
             label="Device",
             choices=_device_choices(),
@@ -95,17 +97,21 @@ class ImageGroup(Group):
         self.back.hide()
         form = aligned(
             self.image,
+            ("In its file", self.data_sets),
             ("Pixel size", with_unit(self.pixel_size, "nm")),
             self.size,
             self.magnification,
             self.model,
             self.device,
         )
+        self._data_sets_label = form.layout().labelForField(self.data_sets)
+        self._show_data_sets(False)
         layout = self.rows
         for part in (form, self.known, self.back):
             layout.addWidget(part)
 
         self.image.changed.connect(self._on_image)
+        self.data_sets.found.connect(self._show_data_sets)
         self.pixel_size.changed.connect(keeper.set_pixel_size)
         self.model.changed.connect(self._on_model)
         self.back.clicked.connect(lambda: self._on_model(self.model.value))
@@ -113,6 +119,7 @@ class ImageGroup(Group):
         session.events.image.connect(self._show_size)
         session.events.image_layer.connect(self._show_image)
         session.events.model.connect(self._show_model)
+        session.events.model_source.connect(self._show_source)
         session.events.model.connect(self._show_magnification)
         self._layer_events = (
             viewer.layers.events.inserted,
@@ -172,6 +179,10 @@ class ImageGroup(Group):
             self.image.reset_choices()
             layer = self._session.image_layer
             self.image.value = layer if layer in self._image_layers() else None
+
+    def _show_data_sets(self, there: bool) -> None:
+        self.data_sets.setVisible(there)
+        self._data_sets_label.setVisible(there)
 
     def _show_size(self, image: ImageArray | None = None) -> None:
         self.size.setText("Open an image to begin." if image is None else size_text(image))
@@ -240,7 +251,7 @@ class ImageGroup(Group):
         if job is not self._loading:
             return
         if not isinstance(found, str):
-            self._adopt(name, found)
+            self._adopt(name, source, found)
         elif self.ask_for_trust(found):
             self._load(source, trust=True)
         else:
@@ -257,16 +268,25 @@ class ImageGroup(Group):
         )
         return bool(answer == QMessageBox.Yes)
 
-    def _adopt(self, name: str, model: Model) -> None:
+    def _adopt(self, name: str, source: str, model: Model) -> None:
         before = self._steps_when_loaded
         self._steps_when_loaded = model.steps
         try:
             again = name == self._name and self._session.model is not None
             self._session.adopt_model(model, keep_names=again)
             self._name = name
+            self._session.model_source = source
         except ValueError as error:
             self._steps_when_loaded = before
             show_error(str(error))
+            self._show_model_name()
+
+    def _show_source(self, source: str) -> None:
+        """Show the file that a project has brought its model from."""
+        path = Path(source)
+        if path.is_absolute() and path not in (*self._opened.values(), *self._learnt.values()):
+            self._opened[path.name] = path
+            self._name = path.name
             self._show_model_name()
 
     def _show_model_name(self) -> None:

@@ -16,6 +16,7 @@ from napari.viewer import Viewer
 from napari_unet.core.annotations import BACKGROUND, ClassTable
 from napari_unet.core.image import ImageArray, SectionIndex, as_grey
 from napari_unet.core.units import PIXEL, nanometres, standard_unit
+from napari_unet.plugin.shown import stored
 
 MASK = "mask"
 CORRECTIONS = "corrections"
@@ -42,7 +43,7 @@ def image_from_layer(layer: Image) -> ImageArray:
     ValueError
         If it has fewer than two or more than four axes, is empty or not numeric.
     """
-    data = layer.data[0] if layer.multiscale else layer.data
+    data = stored(layer.data[0] if layer.multiscale else layer.data)
     if layer.ndim > 4:
         raise ValueError(
             f"{layer.name!r} has {layer.ndim} axes; at most four (T, Z, Y, X) are understood. "

@@ -10,6 +10,7 @@ from napari.utils.notifications import show_error, show_warning
 from napari.viewer import Viewer
 from qtpy.QtCore import QObject, QTimer
 
+from napari_unet.core.annotations import ClassTable
 from napari_unet.core.image import ImageArray
 from napari_unet.plugin.layers import (
     CORRECTIONS,
@@ -25,7 +26,9 @@ from napari_unet.plugin.layers import (
     spatial_shape,
     view_kept,
 )
+from napari_unet.plugin.reading import CLASSES
 from napari_unet.plugin.session import Session
+from napari_unet.plugin.shown import stored
 
 
 class LayerKeeper(QObject):
@@ -141,6 +144,25 @@ class LayerKeeper(QObject):
         layer.name = CORRECTIONS
         session.corrections = self._layer(CORRECTIONS)
 
+    def _take_up_names(self, told: ClassTable) -> None:
+        """Call classes that are new here as the file of the corrections does."""
+        session = self._session
+        differing = [
+            f"{number} {theirs.name!r}, which is {mine.name!r} here"
+            for number, (mine, theirs) in enumerate(
+                zip(session.classes, told, strict=False), start=1
+            )
+            if mine.name != theirs.name
+        ]
+        if differing:
+            show_warning(
+                f"The file of these corrections calls class {' and class '.join(differing)}. They "
+                "are learnt as what they are called here. Rename the class in the table, or remove "
+                "the layer."
+            )
+        else:
+            session.classes = (*session.classes, *told[len(session.classes) :])
+
     def corrections(self) -> Labels | None:
         """Return the layer to paint on; it is made anew if it was removed."""
         session = self._session
@@ -164,18 +186,21 @@ class LayerKeeper(QObject):
             layer.data = self._as_classes(layer)
         if layer is None:
             layer = new_layer(self._viewer, kind, image_layer, session.classes)
+        elif kind == CORRECTIONS:
+            self._take_up_names(layer.metadata.pop(CLASSES, ()))
         layer.colormap = class_colours(session.classes, background=kind == CORRECTIONS)
         if kind == MASK:
             layer.editable = False  # it is painted over by the network; corrections are not
         return layer
 
     def _as_classes(self, layer: Labels) -> Any:
-        if np.asarray(layer.data).max() > 255:
+        data = stored(layer.data)
+        if np.asarray(data).max() > 255:
             raise ValueError(
                 f"The layer {layer.name!r} holds numbers above 255, so these are objects and not "
                 "classes. Rename the layer, or remove it."
             )
-        return np.array(layer.data, dtype=np.uint8)
+        return np.array(data, dtype=np.uint8)
 
     def _recolour(self) -> None:
         session = self._session

@@ -80,10 +80,11 @@ class ProjectGroup(Group):
             show_error(str(error))
 
     def _show(self) -> None:
-        project = self._projects.project
-        self.name.setText(
-            BEGIN if project is None else f"{project.folder.name}, written as you go."
-        )
+        project, copying = self._projects.project, self._projects.copying
+        text = BEGIN if project is None else f"{project.folder.name}, written as you go."
+        if copying is not None:
+            text += f" It is being copied to {copying.name}; go on meanwhile."
+        self.name.setText(text)
         self.name.setToolTip("" if project is None else str(project.folder))
         self.title = "Project" if project is None else f"Project: {project.folder.name}"
-        self.save.setEnabled(self._session.image is not None)
+        self.save.setEnabled(self._session.image is not None and copying is None)

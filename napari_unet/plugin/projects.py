@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,16 +16,19 @@ from typing import Any
 
 import numpy as np
 from napari.layers import Image
-from napari.utils.notifications import show_error
+from napari.utils.notifications import show_error, show_warning
 from napari.viewer import Viewer
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_unet.core.config import Config, PredictionConfig, TrainingConfig
+from napari_unet.core.foreign import Model
 from napari_unet.core.held_out import Strokes
 from napari_unet.core.image import SectionIndex
 from napari_unet.core.model import UNetModel
+from napari_unet.io.extras import MissingLibraryError
 from napari_unet.io.files import FileReadError, FileWriteError
-from napari_unet.io.images import write_image
+from napari_unet.io.images import file_of, read_image, write_image
+from napari_unet.io.model_files import find_model
 from napari_unet.io.models import (
     DEFAULT_MODEL,
     bundled_models,
@@ -37,6 +41,7 @@ from napari_unet.io.project_state import (
     ProjectState,
     StoredVersion,
     fingerprint,
+    fingerprint_or_none,
     image_source,
 )
 from napari_unet.io.projects import (
@@ -52,9 +57,9 @@ from napari_unet.plugin.layers import CORRECTIONS, find_layer, new_layer
 from napari_unet.plugin.opening import LayerKeeper
 from napari_unet.plugin.predicting import Predictor
 from napari_unet.plugin.project_view import look_of, show_look
+from napari_unet.plugin.reading import open_layers, path_of
 from napari_unet.plugin.session import KeptVersion, Session, user_data_folder
 
-READER = "napari-unet-em"
 SAVE_MILLISECONDS = 500
 """So long after a change the settings and the view are written; paint is written at once."""
 
@@ -83,6 +88,8 @@ class ProjectKeeper(QObject):
         self._predictor = predictor
         self._recipe = recipe
         self._opening = False
+        self._copying: Path | None = None
+        self._late: set[SectionIndex] = set()
         self._told = ""
         self._kept_models: dict[Path, UNetModel] = {}
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="masks")
@@ -113,8 +120,13 @@ class ProjectKeeper(QObject):
     def project(self) -> Project | None:
         return self._session.project
 
+    @property
+    def copying(self) -> Path | None:
+        """Where a copy is being made, if one is."""
+        return self._copying
+
     def save_as(self, folder: Path) -> None:
-        """Make the project in this folder, or move on to a copy of it there.
+        """Make the project in this folder, or begin to copy it there and move on to the copy.
 
         Raises
         ------
@@ -122,18 +134,49 @@ class ProjectKeeper(QObject):
             If the folder is there already, or cannot be written.
         """
         folder = folder if folder.suffix == SUFFIX else folder.with_name(folder.name + SUFFIX)
-        if self.project is None:
+        project = self.project
+        if project is None:
             self._create(folder)
             return
+        if folder.exists():
+            raise FileWriteError(f"{folder} is there already. Choose another name.")
+        if self._copying is not None:
+            raise FileWriteError(f"The project is being copied to {self._copying}. Wait for it.")
         self.save()
-        copy_project(self.project, folder)
-        strokes = self._session.strokes
-        self._end()
-        project = open_project(folder)
-        self._session.project = project
-        project.painted()
-        project.paint(strokes)
-        self.save()
+        self._copying, self._late = folder, set()
+
+        def work(should_stop: Callable[[], bool]) -> Work:
+            return copy_project(project, folder, should_stop=should_stop)
+
+        job = Job(f"Copy to {folder.name}", work, parent=self)
+        job.yielded.connect(job.show_progress)
+        job.returned.connect(partial(self._on_copied, project, folder))
+        job.finished.connect(self._on_copy_ended)
+        job.start()
+        self.changed.emit()
+
+    def _on_copied(self, before: Project, folder: Path, there: bool) -> None:
+        """Go on with the copy, if its project is still the one that is worked on."""
+        session = self._session
+        if not there or self.project is not before:
+            return
+        strokes = session.strokes
+        with self._complaining():
+            project = open_project(folder)
+            self._end()
+            session.project = project
+            session.versions = tuple(
+                _moved(each, before.folder, folder) for each in session.versions
+            )
+            # What came while it was copied; only what differs is written.
+            project.painted()
+            project.paint(strokes)
+            self.save()
+            for index in self._late & set(self._predictor.ways):
+                self._on_predicted(index)
+
+    def _on_copy_ended(self) -> None:
+        self._copying = None
         self.changed.emit()
 
     def open(self, folder: Path) -> None:
@@ -147,8 +190,8 @@ class ProjectKeeper(QObject):
             show_error(str(error))
             return
 
-        def read() -> tuple[Strokes, UNetModel]:
-            return project.painted(), _model_of(project)
+        def read() -> tuple[Strokes, Model, str]:
+            return project.painted(), *_model_of(project)
 
         job = Job(f"Open {folder.name}", call(read), parent=self)
         job.returned.connect(partial(self._show, project))
@@ -197,7 +240,7 @@ class ProjectKeeper(QObject):
         image, layer = session.image, session.image_layer
         if image is None or layer is None:
             raise FileWriteError("There is no image to make a project for. Open one first.")
-        path, sample = str(layer.source.path or ""), layer.source.sample or ()
+        path, sample = path_of(layer), layer.source.sample or ()
         folder.parent.mkdir(parents=True, exist_ok=True)
         source = image_source(image, folder, path, tuple(sample))
         if not path and not sample:
@@ -237,10 +280,12 @@ class ProjectKeeper(QObject):
         image = session.image
         if image is not None:  # the pixel size may have been typed in
             source = replace(source, scale=image.scale, units=image.units)
+            if not source.fingerprint:
+                source = replace(source, fingerprint=fingerprint_or_none(image))
         return ProjectState(
             source,
             session.classes,
-            _model_name(session.learner),
+            _model_name(session),
             session.version,
             tuple(_stored(each, folder) for each in session.versions),
             tuple(int(n) for n in session.strokes.pieces),
@@ -251,8 +296,8 @@ class ProjectKeeper(QObject):
 
     # --- opening one ---------------------------------------------------------------------
 
-    def _show(self, project: Project, found: tuple[Strokes, UNetModel]) -> None:
-        strokes, model = found
+    def _show(self, project: Project, found: tuple[Strokes, Model, str]) -> None:
+        strokes, model, problem = found
         session = self._session
         self.close()
         self._opening = True
@@ -275,7 +320,11 @@ class ProjectKeeper(QObject):
             session.paint(strokes.learnt.with_sections(strokes.painted, session.classes), strokes)
             session.versions = tuple(_kept(each, project) for each in project.state.versions)
             session.version = project.state.version
-            session.model = session.named(model)
+            if isinstance(model, UNetModel):
+                session.model = session.named(model)
+            else:
+                session.model = model.with_classes(session.classes)
+                session.model_source = project.state.model
             session.prediction = PredictionConfig.from_dict(
                 dict(project.state.settings.get("predict", {}))
             )
@@ -287,6 +336,8 @@ class ProjectKeeper(QObject):
             return
         finally:
             self._opening = False
+        if problem:
+            show_warning(problem)
         self._show_masks(project)
         self.opened.emit(project.state)
         self.changed.emit()
@@ -297,11 +348,10 @@ class ProjectKeeper(QObject):
 
         def fits(layer: Image) -> bool:
             image = self._keeper.image_of(layer)
-            return (
-                image is not None
-                and image.shape == source.shape
-                and fingerprint(image) == source.fingerprint
-            )
+            if image is None or image.shape != source.shape:
+                return False
+            # Not known where the image could not be read when the project was made.
+            return not source.fingerprint or fingerprint(image) == source.fingerprint
 
         here = self._session.image_layer
         if here is not None and fits(here):
@@ -309,7 +359,8 @@ class ProjectKeeper(QObject):
         if source.sample:
             opened = self._viewer.open_sample(*source.sample)
         else:
-            opened = self._viewer.open(str(source.find(project.folder)), plugin=READER)
+            path = source.find(project.folder)
+            opened = open_layers(self._viewer, path, read_image(path))
         for layer in opened:
             if isinstance(layer, Image) and fits(layer):
                 layer.scale, layer.units = source.scale, source.units
@@ -349,6 +400,7 @@ class ProjectKeeper(QObject):
         model, config = self._predictor.ways[index]
         if not isinstance(model, UNetModel) or session.viewed is not None:
             return  # what the live head sees is found again from the strokes
+        self._late.add(index)
         written = self._writer.submit(
             project.keep_mask, index, np.array(mask.data[index]), _in_words(model, config)
         )
@@ -372,7 +424,7 @@ class ProjectKeeper(QObject):
     def _complaining(self) -> Iterator[None]:
         try:
             yield
-        except (FileWriteError, OSError, ValueError) as error:
+        except (FileReadError, FileWriteError, OSError, ValueError) as error:
             self._complain(str(error))
         else:
             self._told = ""
@@ -394,11 +446,11 @@ def begin_file(number: int) -> str:
 
 def default_folder(layer: Image | None, name: str) -> Path:
     """Return where the project of an image is made: beside its file if one may write there."""
-    path = layer.source.path if layer is not None else None
-    place = Path(path).absolute().parent if path else None
+    path = file_of(path_of(layer)) if layer is not None and path_of(layer) else None
+    place = path.absolute().parent if path else None
     if place is None or not os.access(place, os.W_OK):
         place = user_data_folder() / "projects"
-    stem = Path(path).name.split(".")[0] if path else name
+    stem = path.name.split(".")[0] if path else name
     stem = "".join(c if c.isalnum() or c in "-_ ." else "-" for c in stem).strip() or "image"
     number = 1
     while (folder := place / f"{stem}{f'-{number}' if number > 1 else ''}{SUFFIX}").exists():
@@ -406,20 +458,33 @@ def default_folder(layer: Image | None, name: str) -> Path:
     return folder
 
 
-def _model_of(project: Project) -> UNetModel:
-    """The model that was in use."""
+def _model_of(project: Project) -> tuple[Model, str]:
+    """The model that was in use; or the bundled one, and why."""
     state = project.state
     version = next((each for each in state.versions if each.number == state.version), None)
     name = version.file if version is not None else state.model
-    bundled = {each.name: each.path for each in bundled_models()}
-    return load_model(bundled.get(name, project.folder / name))
+    if name in (each.name for each in bundled_models()):
+        return find_model(name), ""
+    if version is not None or not Path(name).is_absolute():
+        return load_model(project.folder / name), ""
+    try:
+        return find_model(name), ""
+    except (FileReadError, MissingLibraryError, OSError, ValueError) as error:
+        return find_model(DEFAULT_MODEL), (
+            f"The project {project.folder.name} was saved with the network {name}, which cannot be "
+            f"used now: {str(error).rstrip('.')}. {DEFAULT_MODEL} is in use instead; the network "
+            "can be opened again under Model."
+        )
 
 
-def _model_name(model: UNetModel | None) -> str:
-    """A bundled model's name, or its file in the project.
+def _model_name(session: Session) -> str:
+    """A bundled model's name, its file in the project, or that of a network of another program.
 
-    A network of another program is not kept: the project opens with the bundled one.
+    The latter is not kept in the project.
     """
+    model, source = session.learner, session.model_source
+    if model is None and session.model is not None and source:
+        return str(Path(source).absolute())
     return DEFAULT_MODEL if model is None else bundled_name(model) or OWN_MODEL
 
 
@@ -454,6 +519,18 @@ def _kept(version: StoredVersion, project: Project) -> KeptVersion:
         path=path,
         begins=version.begins,
     )
+
+
+def _moved(version: KeptVersion, before: Path, folder: Path) -> KeptVersion:
+    """A version whose weights have come along to another folder."""
+    path = version.path
+    if path is None or not path.is_relative_to(before):
+        return version
+    copy = folder / path.relative_to(before)
+    if not copy.exists():  # it came while the others were copied
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, copy)
+    return replace(version, path=copy)
 
 
 def _in_words(model: UNetModel, config: PredictionConfig) -> str:

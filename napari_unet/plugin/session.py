@@ -83,6 +83,8 @@ class Session:
         Grey statistics of the image; None until they are known.
     model
         The model that predicts, and from which training goes on.
+    model_source
+        Name of the bundled model, or path of the file, that was chosen last.
     live
         The head that answers strokes, on the features of this or of an earlier model; None while
         nothing is painted.
@@ -117,6 +119,7 @@ class Session:
     image: ImageArray | None = None
     statistics: GreyStatistics | None = None
     model: Model | None = None
+    model_source: str = ""
     live: LiveModel | None = None
     classes: ClassTable = field(default_factory=lambda: class_table(["background", "foreground"]))
     annotations: Annotations = NOTHING

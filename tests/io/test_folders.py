@@ -1,4 +1,6 @@
+import gzip
 import hashlib
+import json
 import re
 import warnings
 
@@ -413,3 +415,52 @@ def test_reading_a_good_folder_gives_no_warning(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         read(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".zarr", ".mrc", ".h5", ".n5", ".mrc.gz"])
+def test_images_and_labels_of_every_format_that_is_read_are_taken(tmp_path, suffix):
+    (grey,), (labels,) = bright_discs(1, 32, seed=0)
+    for place, values in (("images", grey), ("labels", labels)):
+        (tmp_path / place).mkdir()
+        path = tmp_path / place / f"a{suffix}"
+        if suffix == ".n5":
+            path.mkdir()
+            size = values.shape[::-1]
+            told = {"dimensions": size, "blockSize": size, "compression": {"type": "raw"}}
+            told["dataType"] = values.dtype.name
+            (path / "attributes.json").write_text(json.dumps(told))
+            header = np.array([0, 2], ">u2").tobytes() + np.array(size, ">u4").tobytes()
+            (path / "0").mkdir()
+            (path / "0/0").write_bytes(
+                header + values.astype(values.dtype.newbyteorder(">")).tobytes()
+            )
+        elif suffix == ".mrc.gz":
+            write_image(tmp_path / "plain.mrc", image_from_array(values))
+            path.write_bytes(gzip.compress((tmp_path / "plain.mrc").read_bytes()))
+            (tmp_path / "plain.mrc").unlink()
+        else:
+            write_image(path, image_from_array(values))
+
+    (source,) = read(tmp_path)
+
+    assert source.name == "a"
+    assert np.array_equal(np.asarray(source.image.data).squeeze(), grey)
+    (painted,) = source.annotations.sections.values()
+    assert np.array_equal(painted.squeeze(), labels)
+    (pair,) = find_pairs(tmp_path)
+    assert pair.sha256() == find_pairs(tmp_path)[0].sha256()
+    assert pair.sha256()["image"] != pair.sha256()["labels"]
+
+
+def test_the_fingerprint_of_a_store_changes_with_its_content(tmp_path):
+    (grey,), (labels,) = bright_discs(1, 32, seed=0)
+    write_image(tmp_path / "a.zarr", image_from_array(grey))
+    write_image(tmp_path / "a_labels.zarr", image_from_array(labels))
+    (pair,) = find_pairs(tmp_path)
+    before = pair.sha256()
+
+    write_image(tmp_path / "a.zarr", image_from_array(grey + np.uint8(1)))
+
+    after = pair.sha256()
+    assert after["image"] != before["image"]
+    assert after["labels"] == before["labels"]

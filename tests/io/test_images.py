@@ -9,9 +9,18 @@ import numpy as np
 import pytest
 import tifffile
 import yaml
+import zarr
 
+from napari_unet.core.image import image_from_array
 from napari_unet.io.files import FileReadError
-from napari_unet.io.images import READERS, is_known, read_image
+from napari_unet.io.images import (
+    READERS,
+    file_of,
+    images_in,
+    is_known,
+    read_image,
+    write_image,
+)
 from tests.conftest import REPOSITORY
 
 DATA = np.random.default_rng(0).integers(0, 99, (3, 5, 7)).astype(np.int16)
@@ -109,3 +118,47 @@ def test_what_is_known_is_told_without_opening(tmp_path):
     assert is_known(Path("sections") / "*.png")
     assert not is_known(tmp_path / "a.txt")
     assert not is_known(tmp_path)
+
+
+def test_the_images_of_an_hdf5_file_are_listed_the_one_that_is_read_first(tmp_path):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["large"] = np.zeros((9, 20, 30), np.uint8)
+        file["volume/raw"], file["line"], file["text"] = DATA, np.zeros(99), "words"
+
+    found = images_in(path)
+
+    assert [(each.name, each.shape, each.dtype) for each in found] == [
+        ("volume/raw", (3, 5, 7), "int16"),
+        ("large", (9, 20, 30), "uint8"),
+    ]
+    assert images_in(f"{path}/large") == found
+    for each in found:
+        assert read_image(path / each.name).shape == each.shape
+    assert read_image(path).shape == found[0].shape
+
+
+def test_the_images_and_labels_of_a_store_are_listed_the_one_that_is_read_first(tmp_path):
+    write_image(tmp_path / "em.zarr", image_from_array(DATA, "em"))
+    write_image(tmp_path / "em.zarr" / "labels" / "cells", image_from_array(DATA, "cells"))
+    group = zarr.open_group(tmp_path / "several.zarr", mode="w")
+    for name in ("other", "raw"):
+        group[name] = DATA[: len(name) - 2]
+
+    assert [each.name for each in images_in(tmp_path / "em.zarr")] == [".", "labels/cells"]
+    assert [each.name for each in images_in(tmp_path / "several.zarr")] == ["raw", "other"]
+    assert images_in(tmp_path / "several.zarr" / "other")[0].name == "raw"
+    for path in (tmp_path / "em.zarr", tmp_path / "several.zarr"):
+        found = images_in(path)
+        assert [read_image(path / each.name).shape for each in found] == [
+            each.shape for each in found
+        ]
+        assert read_image(path).shape == found[0].shape
+    assert file_of(tmp_path / "em.zarr" / "labels" / "cells") == tmp_path / "em.zarr"
+
+
+def test_formats_of_one_image_have_none_to_choose_from(tmp_path):
+    tiff(tmp_path / "a.tif")
+
+    assert images_in(tmp_path / "a.tif") == []
+    assert images_in(tmp_path) == []

@@ -16,6 +16,7 @@ from napari_unet.core.blocks import Finding, block_height, plan_blocks, predict_
 from napari_unet.core.config import PredictionConfig
 from napari_unet.core.image import image_from_array
 from napari_unet.core.prediction import finish, gather, known_statistics, predict
+from napari_unet.io.files import FileWriteError
 from napari_unet.io.images import read_image, write_image
 from napari_unet.io.models import save_model
 from napari_unet.io.prediction_store import JOURNAL
@@ -281,3 +282,50 @@ sys.exit(main(sys.argv[1:]))
     main(command(folder, "whole.zarr"))
     assert main(command(folder)) == 0
     assert np.array_equal(values(folder / "out.zarr"), values(folder / "whole.zarr"))
+
+
+def test_of_two_processes_that_write_a_store_the_second_is_refused(folder, capsys):
+    save_model(folder / "model.safetensors", with_lived_in_statistics(tiny_model(width=32)))
+    first = run(command(folder))
+    while finished_lines(folder / "out.zarr") < 1:
+        assert first.poll() is None, first.communicate()
+        time.sleep(0.001)
+    first.send_signal(signal.SIGSTOP)  # so that it is still at it
+    try:
+        assert main(command(folder)) == 1
+        said = capsys.readouterr().err
+        assert f"out.zarr is being written by process {first.pid} on" in said
+        assert "Wait until it has finished" in said
+        assert main(command(folder, "out.zarr", "--overwrite")) == 1
+        with pytest.raises(FileWriteError, match="is being written by process"):
+            write_image(folder / "out.zarr", noise_image(2, 20, 20))
+        assert main(command(folder, "other.zarr")) == 0
+    finally:
+        first.send_signal(signal.SIGCONT)
+    assert first.communicate()[1] is not None
+    assert first.returncode == 0
+    assert np.array_equal(values(folder / "out.zarr"), values(folder / "other.zarr"))
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"em.zarr", "model.safetensors", "other.zarr", "out.zarr"}
+
+
+def test_the_lock_of_a_killed_process_is_taken_over(folder):
+    save_model(folder / "model.safetensors", with_lived_in_statistics(tiny_model(width=32)))
+    killed_in_the_middle(folder)
+    assert (folder / ".out.zarr.lock").exists()
+
+    assert main(command(folder)) == 0
+
+    assert not list(folder.glob(".out.zarr*"))
+
+
+def test_the_labels_of_an_image_have_a_lock_of_their_own(folder):
+    from napari_unet.io.ome_zarr import write_lock
+
+    lock = write_lock(folder / "em.zarr/labels/discs")
+    try:
+        assert main(command(folder, "em.zarr/labels/discs")) == 1
+        assert main(command(folder, "em.zarr/labels/others")) == 0
+    finally:
+        lock.give_back()
+    assert main(command(folder, "em.zarr/labels/discs")) == 0

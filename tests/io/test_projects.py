@@ -12,6 +12,7 @@ from benchmarks.kills import survive
 from napari_unet.core.annotations import Annotations, class_table
 from napari_unet.core.held_out import all_learnt, parted
 from napari_unet.core.image import image_from_array
+from napari_unet.core.prediction import finish
 from napari_unet.io.files import FileReadError, FileWriteError
 from napari_unet.io.project_state import (
     ProjectState,
@@ -242,12 +243,39 @@ def test_a_folder_that_is_no_project_is_told_from_one(project, tmp_path):
 def test_a_copy_holds_the_same_and_is_free(project, tmp_path):
     painted = strokes(*MANY)
     project.paint(painted)
-    copy_project(project, tmp_path / "copy.unet")
+    (project.folder / "versions/.half.safetensors").write_bytes(b"cut")
+    assert finish(copy_project(project, tmp_path / "copy.unet"))
+    assert not (tmp_path / "copy.unet/versions/.half.safetensors").exists()
     copy = open_project(tmp_path / "copy.unet")
     assert_alike(copy.painted(), painted)
     copy.close()
     with pytest.raises(FileWriteError, match="there already"):
-        copy_project(project, tmp_path / "copy.unet")
+        finish(copy_project(project, tmp_path / "copy.unet"))
+
+
+def test_a_copy_is_there_when_it_is_whole(project, tmp_path):
+    project.paint(strokes(*MANY))
+    before = {path.name for path in tmp_path.iterdir()}
+
+    for _ in copy_project(project, tmp_path / "copy.unet"):
+        assert not (tmp_path / "copy.unet").exists()
+
+    assert (tmp_path / "copy.unet").exists()
+    assert not finish(copy_project(project, tmp_path / "stopped.unet", should_stop=lambda: True))
+    assert {path.name for path in tmp_path.iterdir()} == before | {"copy.unet"}
+
+
+def test_a_copy_that_somebody_else_makes_meanwhile_is_left_alone(project, tmp_path):
+    project.paint(strokes(*MANY))
+    copying = copy_project(project, tmp_path / "copy.unet")
+    next(copying)
+    (tmp_path / "copy.unet").mkdir()
+    (tmp_path / "copy.unet/notes.txt").write_text("precious")
+
+    with pytest.raises(FileWriteError, match="there already"):
+        finish(copying)
+
+    assert (tmp_path / "copy.unet/notes.txt").read_text() == "precious"
 
 
 def test_killed_at_any_moment_nothing_finished_is_lost(tmp_path):

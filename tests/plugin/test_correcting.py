@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from napari.layers import Image, Labels
+from napari.utils.notifications import notification_manager
 from napari.viewer import Viewer
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
 from demo.mouse import canvas_of, on_canvas, paint_stroke, wait_until
+from napari_unet.core.annotations import class_table
 from napari_unet.core.image import ImageArray
 from napari_unet.io.images import read_image, write_image
 from napari_unet.plugin.contributions import PLUGIN
@@ -249,6 +251,30 @@ def test_corrections_opened_from_a_file_afterwards_are_taken_up_and_can_be_paint
     dock.correct_group.choose(2)
     paint_stroke(viewer, viewer.layers["corrections"], STROKE)
     wait_until(lambda: painted(dock, 2) > 100, 10, "the stroke to be seen")
+
+
+def test_names_of_classes_come_with_corrections_from_a_file(
+    viewer: Viewer, dock: UNetDock, image_layer: Image, tmp_path: Path
+) -> None:
+    known = tuple(each.name for each in dock.session.classes)
+    data = np.zeros_like(image_layer.data)
+    data[1, :20, :20] = len(known) + 1
+    image = ImageArray(data, "ZYX", (50.0, 4.0, 4.0), ("nm",) * 3)
+    path = tmp_path / "corrections.tif"
+    write_image(path, image, class_table([*known, "nucleus"]))
+    viewer.open(str(path), plugin=PLUGIN)
+    wait_until(lambda: painted(dock, len(known) + 1) == 400, 10, "the strokes to be taken up")
+    assert [each.name for each in dock.session.classes] == [*known, "nucleus"]
+    assert messages() == []
+
+    viewer.layers.remove("corrections")
+    wait_until(lambda: not dock.session.annotations.sections, 10, "the strokes to be gone")
+    notification_manager.records.clear()
+    write_image(path, image, class_table(["background", "vesicle", *known[2:], "nucleus"]))
+    viewer.open(str(path), plugin=PLUGIN)
+    wait_until(lambda: bool(messages()), 10, "a message")
+    assert "calls class 2 'vesicle', which is 'membrane' here" in messages()[0]
+    assert [each.name for each in dock.session.classes] == [*known, "nucleus"]
 
 
 def test_mask_of_somebody_else_is_left_alone(viewer: Viewer, dock: UNetDock, stack) -> None:

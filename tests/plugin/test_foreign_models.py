@@ -14,6 +14,8 @@ from demo.mouse import wait_until
 from napari_unet.core.annotations import annotations_from_array
 from napari_unet.core.foreign import ForeignModel
 from napari_unet.core.held_out import all_learnt
+from napari_unet.core.image import image_from_array
+from napari_unet.io.images import write_image
 from napari_unet.io.model_files import find_model
 from napari_unet.plugin.dock import UNetDock
 from napari_unet.plugin.exporting import MODEL
@@ -91,3 +93,36 @@ def test_a_model_is_exported_for_other_programs(
     for name in ("mine.zip", "mine.onnx"):
         found = find_model(str(export(dock, MODEL, tmp_path / name)))
         assert found.classes == dock.session.model.classes
+
+
+def test_a_project_opens_with_the_network_of_another_program_while_its_file_is_there(
+    viewer: Viewer, dock: UNetDock, stack, tmp_path: Path
+) -> None:
+    write_image(tmp_path / "em.tif", image_from_array(stack[0], "em", 4.0))
+    viewer.open(str(tmp_path / "em.tif"), plugin="napari-unet-em")
+    await_view(viewer, dock)
+    file = save_foreign(tmp_path / "blobs.zip", ("onnx",))
+    dock.image_group.load(file)
+    await_model(dock, "blobs of another program")
+    dock.project_group.save_to(tmp_path / "em.unet")
+    dock.projects.close()
+
+    def opened() -> None:
+        dock.image_group.model.value = "em-lite"
+        await_model(dock, "em-lite")
+        dock.projects.open(tmp_path / "em.unet")
+        wait_until(lambda: dock.session.project is not None, 60, "the project")
+
+    opened()
+    await_model(dock, "blobs of another program")
+    assert isinstance(dock.session.model, ForeignModel)
+    assert dock.image_group.model.value == "blobs.zip"
+    assert messages() == []
+    dock.projects.close()
+
+    file.rename(tmp_path / "elsewhere.zip")
+    opened()
+    assert dock.session.model.name == "em-lite"
+    (said,) = messages()
+    assert "was saved with the network" in said
+    assert "blobs.zip" in said

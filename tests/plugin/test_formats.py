@@ -7,10 +7,14 @@ from pathlib import Path
 import h5py
 import mrcfile
 import numpy as np
+import pytest
 import zarr
+from napari.layers import Image, Labels
 from napari.viewer import Viewer
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
 
-from demo.mouse import wait_until
+from demo.mouse import paint_stroke, wait_until
 from napari_unet.core.image import image_from_array
 from napari_unet.io.images import read_image, write_image
 from napari_unet.plugin.dock import UNetDock
@@ -91,3 +95,98 @@ def test_napari_saves_layers_in_these_formats(
         found = read_image(tmp_path / name)
         np.testing.assert_array_equal(np.asarray(found.data), image_layer.data)
         assert found.pixel_size == 4.0
+
+
+@pytest.fixture
+def two_images(stack, tmp_path: Path) -> Path:
+    """An HDF5 file with grey values of two sizes, and labels."""
+    path = tmp_path / "zwei Bilder.h5"
+    with h5py.File(path, "w") as file:
+        file["volume/raw"] = stack[0]
+        file["volume/left half"] = stack[0][..., :64]
+        file["volume/labels/cells"] = stack[1].astype(np.uint32)
+        file["scores"] = np.zeros(9)
+    return path
+
+
+def test_of_several_data_sets_another_one_is_chosen_in_the_dock(
+    viewer: Viewer, dock: UNetDock, two_images: Path, stack
+) -> None:
+    viewer.open(str(two_images), plugin=READER)
+    await_view(viewer, dock)
+    combo = dock.image_group.data_sets
+    wait_until(combo.isVisible, 20, "the data sets to be listed")
+    assert [combo.itemText(n) for n in range(combo.count())] == [
+        "volume/raw  (4 × 128 × 128, uint8)",
+        "volume/labels/cells  (4 × 128 × 128, uint32)",
+        "volume/left half  (4 × 128 × 64, uint8)",
+    ]
+    assert combo.currentIndex() == 0
+
+    combo.setFocus()
+    QTest.keyClick(combo, Qt.Key_End)
+    wait_until(lambda: dock.session.image.shape == (4, 128, 64), 20, "the other data set")
+    await_view(viewer, dock)
+
+    np.testing.assert_array_equal(np.asarray(dock.session.image.data), stack[0][..., :64])
+    wait_until(lambda: combo.currentData() == "volume/left half", 20, "the choice")
+    # Nothing was painted on the one before, so it and its mask have gone.
+    assert [layer.name for layer in viewer.layers if isinstance(layer, Image)] == [
+        "zwei Bilder left half"
+    ]
+    assert sum(isinstance(layer, Labels) for layer in viewer.layers) == 2
+    assert messages() == []
+
+
+def test_labels_in_the_file_are_opened_over_the_image(
+    viewer: Viewer, dock: UNetDock, two_images: Path, stack
+) -> None:
+    viewer.open(str(two_images), plugin=READER)
+    await_view(viewer, dock)
+    combo = dock.image_group.data_sets
+    wait_until(combo.isVisible, 20, "the data sets to be listed")
+    QTest.keyClick(combo, Qt.Key_Down)
+    wait_until(lambda: "zwei Bilder cells" in viewer.layers, 20, "the labels")
+
+    labels = viewer.layers["zwei Bilder cells"]
+    assert isinstance(labels, Labels)
+    np.testing.assert_array_equal(np.asarray(labels.data), stack[1])
+    assert combo.currentData() == "volume/raw"
+    assert dock.session.image.shape == stack[0].shape
+
+
+def test_a_project_of_a_chosen_data_set_opens_with_it(
+    viewer: Viewer, dock: UNetDock, two_images: Path, stack
+) -> None:
+    viewer.open(str(two_images), plugin=READER)
+    await_view(viewer, dock)
+    combo = dock.image_group.data_sets
+    wait_until(combo.isVisible, 20, "the data sets to be listed")
+    QTest.keyClick(combo, Qt.Key_End)
+    wait_until(lambda: dock.session.image.shape == (4, 128, 64), 20, "the other data set")
+    await_view(viewer, dock)
+    dock.correct_group.choose(2)
+    paint_stroke(viewer, viewer.layers["corrections"], [(20.0 + n, 30.0) for n in range(20)])
+    wait_until(lambda: not dock.live.busy, 60, "the live head to come to rest")
+    folder = dock.session.project.folder
+    assert folder == two_images.with_suffix(".unet")
+    painted = viewer.layers["corrections"].data.copy()
+    assert painted.any()
+
+    # Back to the other one: what was painted on stays.
+    QTest.keyClick(combo, Qt.Key_Home)
+    wait_until(lambda: dock.session.image.shape == stack[0].shape, 20, "the first data set")
+    assert "zwei Bilder left half" in viewer.layers
+    await_view(viewer, dock)
+
+    dock.projects.open(folder)
+    wait_until(lambda: dock.session.project is not None, 60, "the project")
+    assert dock.session.image.shape == (4, 128, 64)
+    np.testing.assert_array_equal(viewer.layers["corrections"].data, painted)
+    wait_until(lambda: combo.currentData() == "volume/left half", 20, "the choice")
+    assert messages() == []
+
+
+def test_a_file_of_one_image_offers_no_choice(viewer: Viewer, dock: UNetDock, image_layer) -> None:
+    assert not dock.image_group.data_sets.isVisible()
+    assert dock.image_group.data_sets.count() == 0

@@ -249,7 +249,14 @@ def test_a_project_saved_elsewhere_is_gone_on_with_there(
     paint(viewer, dock, ROWS[:1])
     first = dock.session.project.folder
     dock.project_group.save_to(tmp_path / "other.unet")
+    # The window lives on: this stroke is painted while the copy is made.
+    assert dock.session.project.folder == first
+    assert "copied to other.unet" in dock.project_group.name.text()
+    assert not dock.project_group.save.isEnabled()
+    paint_stroke(viewer, viewer.layers["corrections"], [(100.0, 20.0 + n) for n in range(20)])
+    wait_until(lambda: dock.projects.copying is None, 60, "the copy")
     assert dock.session.project.folder == tmp_path / "other.unet"
+    assert dock.project_group.name.text() == "other.unet, written as you go."
     paint(viewer, dock, ROWS[1:2])
     painted = viewer.layers["corrections"].data
     both = [open_project(first), dock.session.project]
