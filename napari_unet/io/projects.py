@@ -23,7 +23,7 @@ import shutil
 import socket
 import threading
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -215,8 +215,16 @@ class Project:
                 f"The mask cannot be written to {self.folder}: {error.strerror or error}."
             ) from error
 
-    def masks(self) -> Iterator[tuple[SectionIndex, Section, str]]:
-        """Yield index, classes and way of each section of the mask that is whole."""
+    def masks(
+        self, order: Callable[[Iterable[SectionIndex]], Iterable[SectionIndex]] = sorted
+    ) -> Iterator[tuple[SectionIndex, Section, str]]:
+        """Yield index, classes and way of each section of the mask that is whole.
+
+        Parameters
+        ----------
+        order
+            Returns the sections in the order in which they are wanted.
+        """
         path = self.folder / PREDICTED
         ways: dict[SectionIndex, dict[int, str]] = {}
         for line in path.read_text("utf-8").splitlines() if path.exists() else ():
@@ -226,9 +234,9 @@ class Project:
                 ways.setdefault(index, {})[int(entry["checksum"])] = str(entry["way"])
             except (ValueError, KeyError, TypeError):
                 continue  # the program was killed while it wrote the line
-        for index, by_checksum in sorted(ways.items()):
+        for index in order(ways):
             section = np.asarray(self._arrays["mask"][index])
-            way = by_checksum.get(_checksum(section))
+            way = ways[index].get(_checksum(section))
             if way is not None:
                 yield index, section, way
 
