@@ -33,9 +33,9 @@ from napari_unet.io.ome_zarr import CHUNK, FULL, new_group
 if TYPE_CHECKING:
     from napari.layers import Labels
 
-SIDE = 2048
+SIDE = 1024
 NETWORK = LIGHT_NETWORK.replace(depth=2, width=4, classes=2, dropout=0.0)
-PREDICTED = 6
+PREDICTED = 3
 """Sections that are predicted, those nearest to the one in view."""
 
 PATIENCE = 1800
@@ -130,8 +130,14 @@ def work(volume: Path, model: Path) -> None:
             row = SIDE / 2 + 30 * number
             path = [(row, SIDE / 2 - 40 + 10 * step) for step in range(8)]
             paint_stroke(viewer, corrections, path)
-        wait(f"strokes on section {section}", lambda: not live.busy)
-        assert corrections.data[section].any()
+        wait(
+            f"the answer to strokes on section {section}",
+            lambda: (
+                (section,) in session.annotations.sections
+                and session.live is not None
+                and not live.answering
+            ),
+        )
         return corrections
 
     wait("the bundled model", lambda: session.model is not None)

@@ -11,6 +11,7 @@ import mmap
 import os
 import shutil
 import tempfile
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -61,6 +62,7 @@ def scratch_zeros(shape: Sequence[int], dtype: npt.DTypeLike = np.uint8) -> npt.
                 "set TMPDIR to a folder of another one and start again."
             ) from None
     array.file, array.folder = file, folder
+    weakref.finalize(array, file.close)
     return array
 
 

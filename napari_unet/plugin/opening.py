@@ -184,9 +184,8 @@ class LayerKeeper(QObject):
         if kind == MASK:
             layer.editable = False  # it is painted over by the network; corrections are not
         elif self._make_room not in layer.mouse_drag_callbacks:
-            layer.mouse_drag_callbacks.insert(
-                0, self._make_room
-            )  # before napari's own, which paint
+            # Before napari's own, which paint.
+            layer.mouse_drag_callbacks.insert(0, self._make_room)
         return layer
 
     def _as_classes(self, layer: Labels) -> npt.NDArray[np.uint8]:

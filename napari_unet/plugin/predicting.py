@@ -103,23 +103,31 @@ class Predictor(QObject):
         """By what each section was predicted."""
         return self._predicted
 
-    def restore(self, index: SectionIndex, classes: npt.NDArray[np.uint8], current: bool) -> None:
+    def restore(self, index: SectionIndex, classes: npt.NDArray[np.uint8], current: bool) -> bool:
         """Show a section of an earlier mask where nothing newer is.
 
         Parameters
         ----------
         current
             Whether it was predicted by the session's model, as it is wished now.
+
+        Returns
+        -------
+        bool
+            Whether there is room on the disk for more.
         """
         session = self._session
         if session.mask is None or session.model is None or index in self._predicted:
-            return
+            return True
         if not draw(session.mask, index, classes):
-            return
+            return False
         if current:
             self._predicted[index] = session.model, session.prediction
         if index == self._index():
             self._show_mask()
+        else:
+            drop_from_memory(session.mask.data)
+        return True
 
     def predict_stack(self) -> bool:
         """Predict what is not predicted yet as it is wished now, nearest sections first.

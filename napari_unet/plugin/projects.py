@@ -338,10 +338,11 @@ class ProjectKeeper(QObject):
 
         def work(should_stop: Callable[[], bool]) -> Work:
             for found in project.masks(order):
-                while not read.acquire(timeout=0.1):
-                    if should_stop():
-                        return
+                # Not for ever: the window may have closed, and shows nothing any more.
+                read.acquire(timeout=1.0)
                 yield found
+                if should_stop():
+                    return
 
         job = Job("Open masks", work, parent=self)
 
@@ -352,9 +353,9 @@ class ProjectKeeper(QObject):
                 index, section, way = found
                 model = session.learner
                 current = model is not None and way == _in_words(model, session.prediction)
-                self._predictor.restore(index, section, current)
-            else:
-                job.stop()
+                if self._predictor.restore(index, section, current):
+                    return
+            job.stop()
 
         job.yielded.connect(show)
         job.start()

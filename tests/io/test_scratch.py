@@ -70,6 +70,18 @@ def test_parts_and_copies_are_ordinary_arrays():
 
 
 @LINUX
+def test_the_file_goes_with_the_last_part_of_the_array():
+    array = scratch_zeros(SHAPE)
+    file, part = array.file, array[1, 2]
+    part[...] = 5
+    del array
+    assert (part == 5).all()
+    assert not file.closed
+    del part
+    assert file.closed
+
+
+@LINUX
 def test_reading_section_by_section_does_not_touch_those_that_are_empty():
     array = scratch_zeros((2000, 1024, 1024))
     array[1500, 3] = 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from napari.layers import Image
 from napari.viewer import Viewer
 
 from demo.mouse import paint_stroke, wait_until
-from napari_unet.core.image import image_from_array
+from napari_unet.core.image import SectionIndex, image_from_array
 from napari_unet.io.chunked import StoredArray
 from napari_unet.io.images import read_image
 from napari_unet.io.models import save_model
@@ -91,6 +91,11 @@ def test_a_volume_larger_than_memory_is_painted_on_and_opened_again_and_little_o
     viewer: Viewer, dock: UNetDock, tiny: None, volume: Path, read: set[int]
 ) -> None:
     session = dock.session
+    dock.live.enabled = False  # it would compute features for a while
+
+    def annotations() -> Mapping[SectionIndex, np.ndarray]:
+        return session.annotations.sections
+
     with limited(resource.RLIMIT_DATA, memory_in_use() + ALLOWED):
         with pytest.raises(MemoryError):
             np.zeros(SHAPE, np.uint8)
@@ -105,7 +110,7 @@ def test_a_volume_larger_than_memory_is_painted_on_and_opened_again_and_little_o
                 dock.correct_group.choose(number)
                 row = 512.0 + 40 * number
                 paint_stroke(viewer, corrections, [(row, 480.0 + 4 * n) for n in range(15)])
-            wait_until(lambda: not dock.live.busy, 60, "the answer")
+            wait_until(lambda s=section: (s,) in annotations(), 60, "the strokes to be seen")
         painted = [(section,) for section in PAINTED]
         assert sections_in_use(corrections.data) == painted
         assert set(sections_in_use(session.mask.data)) <= looked_at
@@ -115,7 +120,7 @@ def test_a_volume_larger_than_memory_is_painted_on_and_opened_again_and_little_o
         wait_until(lambda: session.image is None, 20, "the image to be gone")
         dock.projects.open(folder)
         wait_until(lambda: session.project is not None, 60, "the project")
-        wait_until(lambda: not dock.live.busy, 60, "the answer")
+        wait_until(lambda: len(annotations()) == 2, 60, "the strokes to be there")
         reopened = session.corrections.data
         assert sections_in_use(reopened) == painted
         for index, section in strokes.items():
