@@ -131,7 +131,7 @@ def work(volume: Path, model: Path) -> None:
             path = [(row, SIDE / 2 - 40 + 10 * step) for step in range(8)]
             paint_stroke(viewer, corrections, path)
         wait(
-            f"the answer to strokes on section {section}",
+            f"strokes on section {section} are seen",
             lambda: (
                 (section,) in session.annotations.sections
                 and session.live is not None
@@ -214,11 +214,11 @@ def write(found: list[Measurement]) -> None:
     write_section(
         "How much memory a large volume takes in the window",
         "Made by `python -m benchmarks.window_memory`: peak memory of a window, in a virtual display "
-        "and on the CPU,\nthat opens an OME-Zarr, paints on three sections, predicts those in view "
-        f"and {PREDICTED} more with a tiny untrained network,\nwrites the whole mask to an OME-Zarr, "
-        "saves the project and opens it again. *Anonymous* memory is what\nno file stands for; "
-        "*resident* is with the libraries and the parts of files in use, which the\nsystem may take "
-        "back at any time. Predicting all of a volume of 5 GB takes hours on a CPU, and was not done.\n\n"
+        "and on the CPU, that opens\nan OME-Zarr, paints on three sections, predicts those in view "
+        f"and {PREDICTED} more with a tiny untrained network, writes the whole\nmask to an OME-Zarr, "
+        "saves the project and opens it again. *Anonymous* memory is what no file stands for; "
+        "*resident* is\nwith libraries and parts of files, which the system may take back. Not all "
+        "of the volume was predicted.\n\n"
         + table(
             [
                 "volume, uint8",

@@ -113,9 +113,8 @@ def make_room(array: Any, index: SectionIndex | None = None) -> None:
 
 def drop_from_memory(array: Any) -> None:
     """Leave what was read and written to the disk; it comes back when it is looked at."""
-    mapped = getattr(array, "_mmap", None)
-    if _file_of(array) is not None and hasattr(mapped, "madvise"):
-        mapped.madvise(mmap.MADV_DONTNEED)
+    if _file_of(array) is not None and hasattr(mmap.mmap, "madvise"):
+        array._mmap.madvise(mmap.MADV_DONTNEED)
 
 
 def one_by_one(array: Any) -> Any:
