@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -123,10 +123,21 @@ def box_of(found: npt.NDArray[np.bool_]) -> tuple[slice, slice] | None:
     return rows, slice(int(columns[0]), int(columns[-1]) + 1)
 
 
-def annotations_from_array(painted: Any, classes: ClassTable) -> Annotations:
+def annotations_from_array(
+    painted: Any, classes: ClassTable, sections: Iterable[SectionIndex] | None = None
+) -> Annotations:
     """Return the painted sections of an array of shape (..., Y, X), copied.
 
     Classes beyond the table get names of their own (`extended`).
+
+    Parameters
+    ----------
+    painted
+        The array.
+    classes
+        What its values mean.
+    sections
+        Those that may hold paint, where that is known; all of them by default.
 
     Raises
     ------
@@ -138,9 +149,9 @@ def annotations_from_array(painted: Any, classes: ClassTable) -> Annotations:
             f"Annotations must be whole numbers (0 = not painted, 1 = background, 2.. = "
             f"structures); got values of type {painted.dtype}."
         )
-    sections: dict[SectionIndex, npt.NDArray[np.uint8]] = {}
+    found: dict[SectionIndex, npt.NDArray[np.uint8]] = {}
     highest = 0
-    for index in np.ndindex(tuple(painted.shape[:-2])):
+    for index in np.ndindex(tuple(painted.shape[:-2])) if sections is None else sections:
         section = np.asarray(painted[index])
         if not section.any():
             continue
@@ -149,6 +160,6 @@ def annotations_from_array(painted: Any, classes: ClassTable) -> Annotations:
                 f"Annotations must lie between 0 and 255; section {index} holds values from "
                 f"{section.min()} to {section.max()}. Are these object IDs rather than classes?"
             )
-        sections[index] = section.astype(np.uint8)  # a copy: the painter goes on painting
+        found[index] = section.astype(np.uint8)  # a copy: the painter goes on painting
         highest = max(highest, int(section.max()))
-    return Annotations(extended(classes, highest), sections)
+    return Annotations(extended(classes, highest), found)

@@ -222,10 +222,20 @@ def gather(
     classes: int,
     *,
     probabilities: bool = False,
+    zeros: Callable[[Sequence[int], Any], npt.NDArray[Any]] = np.zeros,
 ) -> Generator[TileDone, SectionIndex | None, ImageArray]:
-    """Pass tiles on, and return in the end what they make up, in memory.
+    """Pass tiles on, and return in the end what they make up.
 
     A section index sent back is passed on, too.
+
+    Parameters
+    ----------
+    tiles, image, classes
+        From `predict`, what is predicted, and how many classes there are.
+    probabilities
+        Whether to keep the probability of each class, rather than the most probable one.
+    zeros
+        Makes the array from its shape and type; it lies in memory by default.
 
     Returns
     -------
@@ -234,9 +244,9 @@ def gather(
         `probabilities` float32 with the axis C in front.
     """
     if probabilities:
-        found: npt.NDArray[Any] = np.zeros((classes, *image.shape), np.float32)
+        found = zeros((classes, *image.shape), np.float32)
     else:
-        found = np.zeros(image.shape, np.uint8)
+        found = zeros(image.shape, np.uint8)
     looked_at: SectionIndex | None = None
     while True:
         try:
@@ -269,5 +279,7 @@ def finish(
 
 def only_class(mask: ImageArray, number: int) -> ImageArray:
     """Return the mask of one class: uint8, 255 where it is, 0 elsewhere."""
-    chosen = (np.asarray(mask.data) == number).astype(np.uint8) * np.uint8(255)
+    computes = hasattr(mask.data, "__array_ufunc__")  # as NumPy does, or dask when it is asked
+    data = mask.data if computes else np.asarray(mask.data)
+    chosen = (data == number).astype(np.uint8) * np.uint8(255)
     return mask.with_data(chosen)

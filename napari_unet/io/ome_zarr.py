@@ -71,7 +71,8 @@ def write_ome_zarr(path: Path, image: ImageArray, classes: ClassTable = ()) -> N
             group = new_group(temporary, image, classes, source=source)
             array: Any = group[FULL]
             for index, section in sections_of(image, image.axes):
-                array[index] = section
+                if section.any():  # the store says 0 where nothing was written
+                    array[index] = section
             add_levels(group, image, classes)
     finally:
         lock.give_back()

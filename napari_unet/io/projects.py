@@ -21,7 +21,7 @@ import json
 import shutil
 import threading
 import zlib
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -216,8 +216,16 @@ class Project:
                 f"The mask cannot be written to {self.folder}: {error.strerror or error}."
             ) from error
 
-    def masks(self) -> Iterator[tuple[SectionIndex, Section, str]]:
-        """Yield index, classes and way of each section of the mask that is whole."""
+    def masks(
+        self, order: Callable[[Iterable[SectionIndex]], Iterable[SectionIndex]] = sorted
+    ) -> Iterator[tuple[SectionIndex, Section, str]]:
+        """Yield index, classes and way of each section of the mask that is whole.
+
+        Parameters
+        ----------
+        order
+            Returns the sections in the order in which they are wanted.
+        """
         path = self.folder / PREDICTED
         ways: dict[SectionIndex, dict[int, str]] = {}
         for line in path.read_text("utf-8").splitlines() if path.exists() else ():
@@ -227,9 +235,9 @@ class Project:
                 ways.setdefault(index, {})[int(entry["checksum"])] = str(entry["way"])
             except (ValueError, KeyError, TypeError):
                 continue  # the program was killed while it wrote the line
-        for index, by_checksum in sorted(ways.items()):
+        for index in order(ways):
             section = np.asarray(self._arrays["mask"][index])
-            way = by_checksum.get(_checksum(section))
+            way = ways[index].get(_checksum(section))
             if way is not None:
                 yield index, section, way
 

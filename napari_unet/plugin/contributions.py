@@ -15,6 +15,7 @@ from napari_unet.io.files import FileWriteError
 from napari_unet.io.images import WRITERS, is_known, write_image
 from napari_unet.io.ome_zarr import labelled_image
 from napari_unet.io.projects import is_project
+from napari_unet.io.scratch import one_by_one
 from napari_unet.plugin.jobs import awaited
 from napari_unet.plugin.layers import class_colours, layer_arguments
 from napari_unet.plugin.reading import NOTHING, PLUGIN, LayerData, read_layers
@@ -65,7 +66,7 @@ def _write(path: str, data: Any, meta: dict[str, Any]) -> str:
     if not Path(path).suffix and labelled_image(Path(path)) is None:
         path = f"{path}.tif"
     data = data[0] if meta.get("multiscale") else data
-    data = data if hasattr(data, "dtype") else np.asarray(data)
+    data = one_by_one(data) if hasattr(data, "dtype") else np.asarray(data)
     axes = _axes(data.ndim, bool(meta.get("rgb")))
     spatial = sum(a != "S" for a in axes)
     scale = [float(abs(s)) for s in meta.get("scale", [1.0] * spatial)]

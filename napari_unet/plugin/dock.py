@@ -91,6 +91,7 @@ class UNetDock(QScrollArea):
         self.trainer.state_changed.connect(self.predictor.follow_training)
         self.trainer.state_changed.connect(self.live.follow_training)
         self.trainer.state_changed.connect(self.versions_group.follow_training)
+        self.live.section_drawn.connect(self.predictor.drawn_over)
         self.live.section_answered.connect(self.predictor.take_over)
 
         column = QWidget()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy.typing as npt
 from napari.utils.notifications import show_info
 from qtpy.QtCore import QObject, Signal
 
 from napari_unet.core.prediction import TileDone, gather, only_class, predict
 from napari_unet.io import model_files
 from napari_unet.io.images import write_image, writer_for
+from napari_unet.io.scratch import make_room, one_by_one, scratch_zeros
 from napari_unet.plugin.jobs import Job, Work, call
 from napari_unet.plugin.opening import LayerKeeper
 from napari_unet.plugin.predicting import Predictor
@@ -120,7 +123,7 @@ class Exporter(QObject):
             # New weights came while the stack was predicted: the layer is of several models.
             self._export_prediction(path, class_number, probabilities=False)
             return
-        found, classes = image.with_data(mask.data), self._session.classes
+        found, classes = image.with_data(one_by_one(mask.data)), self._session.classes
 
         def write() -> None:
             if class_number:
@@ -142,9 +145,13 @@ class Exporter(QObject):
             tiles = predict(
                 model, image, config, statistics=statistics, device=device, should_stop=should_stop
             )
-            found = yield from gather(tiles, image, len(model.classes), probabilities=probabilities)
+            gathered = gather(
+                tiles, image, len(model.classes), probabilities=probabilities, zeros=_room_for
+            )
+            found = yield from gathered
             if should_stop():
                 return
+            found = found.with_data(one_by_one(found.data))
             if class_number and probabilities:
                 found = image.with_data(found.data[class_number - 1])
             elif class_number:
@@ -178,3 +185,10 @@ class Exporter(QObject):
         job.finished.connect(finished)
         job.start()
         self.changed.emit()
+
+
+def _room_for(shape: Sequence[int], dtype: Any) -> npt.NDArray[Any]:
+    """Zeros of which every one will be written to: the disk is asked first whether it can."""
+    array = scratch_zeros(shape, dtype)
+    make_room(array)
+    return array

@@ -23,7 +23,7 @@ from napari_unet.core.devices import choose_device, describe
 from napari_unet.core.foreign import Model
 from napari_unet.core.image import ImageArray
 from napari_unet.core.units import nanometres
-from napari_unet.io.files import CodeNotTrustedError
+from napari_unet.io.files import CodeNotTrustedError, FileWriteError
 from napari_unet.io.model_files import find_model
 from napari_unet.io.models import DEFAULT_MODEL, bundled_models
 from napari_unet.plugin.data_sets import DataSets
@@ -162,7 +162,7 @@ class ImageGroup(Group):
     def _on_image(self, layer: Image | None) -> None:
         try:
             self._keeper.choose(layer)
-        except ValueError as error:
+        except (ValueError, MemoryError, FileWriteError) as error:
             show_error(str(error))
 
     def _show_image(self, layer: Image | None) -> None:

@@ -10,12 +10,15 @@ import numpy as np
 import numpy.typing as npt
 from napari.layers import Image, Labels, Layer
 from napari.utils.colormaps import DirectLabelColormap
+from napari.utils.notifications import show_error
 from napari.utils.transforms import Affine
 from napari.viewer import Viewer
 
 from napari_unet.core.annotations import BACKGROUND, ClassTable
 from napari_unet.core.image import ImageArray, SectionIndex, as_grey
 from napari_unet.core.units import PIXEL, nanometres, standard_unit
+from napari_unet.io.files import FileWriteError
+from napari_unet.io.scratch import make_room, scratch_zeros
 from napari_unet.plugin.shown import stored
 
 MASK = "mask"
@@ -23,6 +26,9 @@ CORRECTIONS = "corrections"
 CHANGES = "changes"
 UNCERTAINTY = "uncertainty"
 PLACE = "place to paint"
+PAINTING = ("paint", "polygon", "fill", "erase")
+"""Modes of a labels layer in which the mouse writes to it."""
+
 OWNER = "napari-unet image"
 """Key in a layer's metadata: what the layer is to an image, and to which."""
 
@@ -249,11 +255,9 @@ def find_layer(viewer: Viewer, kind: str, image_layer: Image) -> Labels | None:
 
 def new_layer(viewer: Viewer, kind: str, image_layer: Image, classes: ClassTable) -> Labels:
     """Add an empty layer of a kind over an image and return it."""
-    # Zeros take no memory until they are written to, section by section.
-    data: npt.NDArray[np.uint8] = np.zeros(spatial_shape(image_layer), np.uint8)
     selected = set(viewer.layers.selection)
     layer = viewer.add_labels(
-        data,
+        scratch_zeros(spatial_shape(image_layer)),
         name=kind,
         metadata={OWNER: (kind, image_layer.unique_id)},
         colormap=class_colours(classes, background=kind != MASK),
@@ -262,6 +266,23 @@ def new_layer(viewer: Viewer, kind: str, image_layer: Image, classes: ClassTable
     )
     viewer.layers.selection = selected  # adding selects; the user's choice stays
     return layer
+
+
+def draw(layer: Labels, index: SectionIndex, values: npt.NDArray[Any], place: Any = ...) -> bool:
+    """Write values into a section of a layer, or into a place of it.
+
+    Returns
+    -------
+    bool
+        Whether there was room for them on the disk; if not, that is said.
+    """
+    try:
+        make_room(layer.data, index)
+    except FileWriteError as error:
+        show_error(str(error))
+        return False
+    layer.data[index][place] = values
+    return True
 
 
 def add_quietly(viewer: Viewer, layer: Layer, under: Layer | None = None) -> None:

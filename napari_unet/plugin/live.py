@@ -30,7 +30,7 @@ from napari_unet.plugin.answering import (
     compute,
 )
 from napari_unet.plugin.jobs import step_back, tell_of
-from napari_unet.plugin.layers import camera_of, section_in_view
+from napari_unet.plugin.layers import PAINTING, camera_of, draw, section_in_view
 from napari_unet.plugin.learning import RUNNING, STOPPING
 from napari_unet.plugin.session import Session
 
@@ -52,9 +52,6 @@ AHEAD = 2
 GLANCE_MILLISECONDS = 1
 """How often results of the threads are looked for, while some are expected."""
 
-PAINTING = ("paint", "polygon", "fill", "erase")
-"""Modes of a layer in which the next stroke is near."""
-
 
 class Live(QObject):
     """Refits a head at every stroke, and draws what it finds into the mask.
@@ -69,6 +66,8 @@ class Live(QObject):
     """The mask in view shows what was learnt from the newest strokes."""
     section_answered = Signal(tuple)
     """All of a section is drawn as the session's live model sees it."""
+    section_drawn = Signal(tuple)
+    """Some of a section is."""
     failed = Signal(str)
 
     def __init__(self, viewer: Viewer, session: Session, parent: QObject | None = None) -> None:
@@ -403,7 +402,11 @@ class Live(QObject):
             self._wake()
             return
         for (index, tile), classes in done.classes.items():
-            mask.data[(*index, *tile.slices)] = classes
+            if not draw(mask, index, classes, tile.slices):
+                self.enabled = False
+                self.failed.emit("")
+                return
+            self.section_drawn.emit(index)
         index = section_in_view(self._viewer, layer)
         if {place for place in done.classes if place[0] == index}:
             mask.refresh(extent=False)

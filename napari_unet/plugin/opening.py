@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from napari.layers import Image, Labels
 from napari.utils.notifications import show_error, show_warning
 from napari.viewer import Viewer
@@ -12,16 +13,20 @@ from qtpy.QtCore import QObject, QTimer
 
 from napari_unet.core.annotations import ClassTable
 from napari_unet.core.image import ImageArray
+from napari_unet.io.files import FileWriteError
+from napari_unet.io.scratch import drop_from_memory, make_room, scratch_zeros
 from napari_unet.plugin.layers import (
     CORRECTIONS,
     MASK,
     OWNER,
+    PAINTING,
     class_colours,
     find_layer,
     image_from_layer,
     lies_over,
     like,
     new_layer,
+    section_in_view,
     set_pixel_size,
     spatial_shape,
     view_kept,
@@ -29,6 +34,9 @@ from napari_unet.plugin.layers import (
 from napari_unet.plugin.reading import CLASSES
 from napari_unet.plugin.session import Session
 from napari_unet.plugin.shown import stored
+
+REST_MILLISECONDS = 1000
+"""So long after the view has moved, what was looked at before need not stay in memory."""
 
 
 class LayerKeeper(QObject):
@@ -42,12 +50,18 @@ class LayerKeeper(QObject):
         self._resizes = False
         viewer.layers.events.removed.connect(self._on_removed)
         viewer.layers.events.inserted.connect(self._on_inserted)
+        self._rest = QTimer(self)
+        self._rest.setSingleShot(True)
+        self._rest.setInterval(REST_MILLISECONDS)
+        self._rest.timeout.connect(self._drop_from_memory)
+        viewer.dims.events.point.connect(self._on_view)
         session.events.classes.connect(self._recolour)
 
     def let_go(self) -> None:
         """Stop following the viewer."""
         self._viewer.layers.events.removed.disconnect(self._on_removed)
         self._viewer.layers.events.inserted.disconnect(self._on_inserted)
+        self._viewer.dims.events.point.disconnect(self._on_view)
         self._follow(None)
 
     def choose(self, layer: Image | None) -> None:
@@ -57,6 +71,8 @@ class LayerKeeper(QObject):
         ------
         ValueError
             If it cannot be segmented; the session then has no image.
+        MemoryError, FileWriteError
+            If there is no room for its mask and corrections.
         """
         session = self._session
         if layer is session.image_layer and session.image is not None:
@@ -120,7 +136,7 @@ class LayerKeeper(QObject):
             session.image = None
             try:
                 self.choose(layer)
-            except ValueError as error:
+            except (ValueError, MemoryError, FileWriteError) as error:
                 show_error(str(error))
             return
         for other in (session.mask, session.corrections):
@@ -191,16 +207,46 @@ class LayerKeeper(QObject):
         layer.colormap = class_colours(session.classes, background=kind == CORRECTIONS)
         if kind == MASK:
             layer.editable = False  # it is painted over by the network; corrections are not
+        elif self._make_room not in layer.mouse_drag_callbacks:
+            # Before napari's own, which paint.
+            layer.mouse_drag_callbacks.insert(0, self._make_room)
         return layer
 
-    def _as_classes(self, layer: Labels) -> Any:
+    def _as_classes(self, layer: Labels) -> npt.NDArray[np.uint8]:
+        """A copy to paint on, made section by section since it may be large."""
         data = stored(layer.data)
-        if np.asarray(data).max() > 255:
-            raise ValueError(
-                f"The layer {layer.name!r} holds numbers above 255, so these are objects and not "
-                "classes. Rename the layer, or remove it."
-            )
-        return np.array(data, dtype=np.uint8)
+        classes = scratch_zeros(data.shape)
+        for index in np.ndindex(classes.shape[:-2]):
+            section = np.asarray(data[index])
+            if section.max() > 255:
+                raise ValueError(
+                    f"The layer {layer.name!r} holds numbers above 255, so these are objects and "
+                    "not classes. Rename the layer, or remove it."
+                )
+            if section.any():
+                make_room(classes, index)
+                classes[index] = section
+                drop_from_memory(classes)
+        return classes
+
+    def _make_room(self, layer: Labels, _: object) -> None:
+        """See that a stroke can be written; where the disk is full the brush is laid down."""
+        if layer.mode not in PAINTING:
+            return
+        try:
+            make_room(layer.data, section_in_view(self._viewer, layer))
+        except FileWriteError as error:
+            layer.mode = "pan_zoom"
+            show_error(str(error))
+
+    def _on_view(self) -> None:
+        if not self._rest.isActive():
+            self._rest.start()
+
+    def _drop_from_memory(self) -> None:
+        for layer in (self._session.mask, self._session.corrections):
+            if layer is not None:
+                drop_from_memory(layer.data)
 
     def _recolour(self) -> None:
         session = self._session

@@ -20,6 +20,7 @@ from napari_unet.core.annotations import (
 )
 from napari_unet.core.held_out import Strokes, all_learnt, parted
 from napari_unet.core.image import SectionIndex
+from napari_unet.io.scratch import sections_in_use
 from napari_unet.plugin.jobs import Job, call
 from napari_unet.plugin.layers import section_in_view
 from napari_unet.plugin.session import Session
@@ -35,7 +36,7 @@ class StrokeWatcher(QObject):
     ``set_data``, and of neither where it happened. So the watcher compares the section in view
     with its last snapshot, and those that held paint where they did, which is all that undo and
     redo can reach; all others were empty and still are. Only an edit in three dimensions can
-    reach further; then every section is looked at.
+    reach further; then every section is looked at that was ever written to.
     """
 
     def __init__(self, viewer: Viewer, session: Session, parent: QObject | None = None) -> None:
@@ -95,7 +96,7 @@ class StrokeWatcher(QObject):
         self._timer.start()
 
     def _scan(self) -> None:
-        """Look at every section, in a thread since there may be many."""
+        """Look at every section that may hold paint, in a thread since there may be many."""
         layer = self._layer
         if layer is None:
             return
@@ -103,7 +104,8 @@ class StrokeWatcher(QObject):
         before, part = session.strokes, parted if session.holds_out else all_learnt
 
         def look_at_all() -> tuple[Annotations, Strokes]:
-            found = annotations_from_array(layer.data, session.classes)
+            written = sections_in_use(layer.data)
+            found = annotations_from_array(layer.data, session.classes, written)
             return found, part(found, before)
 
         job = Job("Look at the corrections", call(look_at_all), parent=self)

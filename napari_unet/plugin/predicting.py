@@ -16,8 +16,9 @@ from napari_unet.core.foreign import Model
 from napari_unet.core.image import ImageArray, SectionIndex
 from napari_unet.core.live import LiveModel
 from napari_unet.core.prediction import TileDone, known_statistics, nearest_first, predict
+from napari_unet.io.scratch import drop_from_memory
 from napari_unet.plugin.jobs import Job, call
-from napari_unet.plugin.layers import section_in_view
+from napari_unet.plugin.layers import draw, section_in_view
 from napari_unet.plugin.learning import RUNNING, STOPPING
 from napari_unet.plugin.session import Session
 
@@ -91,27 +92,42 @@ class Predictor(QObject):
             self._predicted[index] = self._session.shown, self._view_config()
             self.section_predicted.emit(index)
 
+    def drawn_over(self, index: SectionIndex) -> None:
+        """Note that the live head has drawn some of a section; it is of no other model any more."""
+        way = self._predicted.get(index)
+        if way is not None and way[0] is not self._session.shown:
+            del self._predicted[index]
+
     @property
     def ways(self) -> Mapping[SectionIndex, Way]:
         """By what each section was predicted."""
         return self._predicted
 
-    def restore(self, index: SectionIndex, classes: npt.NDArray[np.uint8], current: bool) -> None:
+    def restore(self, index: SectionIndex, classes: npt.NDArray[np.uint8], current: bool) -> bool:
         """Show a section of an earlier mask where nothing newer is.
 
         Parameters
         ----------
         current
             Whether it was predicted by the session's model, as it is wished now.
+
+        Returns
+        -------
+        bool
+            Whether there is room on the disk for more.
         """
         session = self._session
         if session.mask is None or session.model is None or index in self._predicted:
-            return
-        session.mask.data[index] = classes
+            return True
+        if not draw(session.mask, index, classes):
+            return False
         if current:
             self._predicted[index] = session.model, session.prediction
         if index == self._index():
             self._show_mask()
+        else:
+            drop_from_memory(session.mask.data)
+        return True
 
     def predict_stack(self) -> bool:
         """Predict what is not predicted yet as it is wished now, nearest sections first.
@@ -309,12 +325,16 @@ class Predictor(QObject):
         known = self._predicted.get(done.section)
         if self._worth(known) > self._worth(way):
             return  # newer weights, or more looks, were here already
-        layer.data[(*done.section, *done.tile.slices)] = done.classes
+        if not draw(layer, done.section, done.classes, done.tile.slices):
+            job.stop()
+            return
         if known != way:
             self._predicted.pop(done.section, None)  # it may stop half way
         if done.finishes_section:
             self._predicted[done.section] = way
             self.section_predicted.emit(done.section)
+            if job is self._stack:
+                drop_from_memory(layer.data)
         if done.section == self._index() and not self._refresh.isActive():
             self._refresh.start()
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -15,16 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from napari.layers import Image
+from napari.layers import Image, Labels
 from napari.utils.notifications import show_error, show_warning
 from napari.viewer import Viewer
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QObject, Qt, QTimer, Signal
 
 from napari_unet.core.config import Config, PredictionConfig, TrainingConfig
 from napari_unet.core.foreign import Model
 from napari_unet.core.held_out import Strokes
 from napari_unet.core.image import SectionIndex
 from napari_unet.core.model import UNetModel
+from napari_unet.core.prediction import nearest_first
 from napari_unet.io.extras import MissingLibraryError
 from napari_unet.io.files import FileReadError, FileWriteError
 from napari_unet.io.images import file_of, read_image, write_image
@@ -52,13 +53,17 @@ from napari_unet.io.projects import (
     create_project,
     open_project,
 )
+from napari_unet.io.scratch import make_room, sections_in_use
 from napari_unet.plugin.jobs import Job, Work, call
-from napari_unet.plugin.layers import CORRECTIONS, find_layer, new_layer
+from napari_unet.plugin.layers import CORRECTIONS, find_layer, new_layer, section_in_view
 from napari_unet.plugin.opening import LayerKeeper
-from napari_unet.plugin.predicting import Predictor
+from napari_unet.plugin.predicting import Predictor, Way
 from napari_unet.plugin.project_view import look_of, show_look
 from napari_unet.plugin.reading import open_layers, path_of
 from napari_unet.plugin.session import KeptVersion, Session, user_data_folder
+
+MOST_READ = 4
+"""Sections of the mask that are read and not shown yet."""
 
 SAVE_MILLISECONDS = 500
 """So long after a change the settings and the view are written; paint is written at once."""
@@ -71,6 +76,7 @@ class ProjectKeeper(QObject):
     """Another project is open, or none any more."""
     opened = Signal(object)
     """A project was opened; its `ProjectState`."""
+    _mask_written = Signal(object)
 
     def __init__(
         self,
@@ -93,7 +99,8 @@ class ProjectKeeper(QObject):
         self._told = ""
         self._kept_models: dict[Path, UNetModel] = {}
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="masks")
-        self._problems: deque[BaseException] = deque()
+        self._unwritten: dict[SectionIndex, tuple[Labels, Way]] = {}
+        self._writing: Future[None] | None = None
         self._soon = QTimer(self)
         self._soon.setSingleShot(True)
         self._soon.setInterval(SAVE_MILLISECONDS)
@@ -107,6 +114,7 @@ class ProjectKeeper(QObject):
             each.connect(self._save_soon)
         viewer.dims.events.point.connect(self._save_soon)
         predictor.section_predicted.connect(self._on_predicted)
+        self._mask_written.connect(self._on_mask_written, Qt.QueuedConnection)
 
     def let_go(self) -> None:
         """Save, close, and stop following the viewer."""
@@ -143,7 +151,10 @@ class ProjectKeeper(QObject):
         if self._copying is not None:
             raise FileWriteError(f"The project is being copied to {self._copying}. Wait for it.")
         self.save()
-        self._copying, self._late = folder, set()
+        if self._writing is not None:
+            wait([self._writing])
+        # What waits to be written comes later than the copy.
+        self._copying, self._late = folder, set(self._unwritten)
 
         def work(should_stop: Callable[[], bool]) -> Work:
             return copy_project(project, folder, should_stop=should_stop)
@@ -172,8 +183,7 @@ class ProjectKeeper(QObject):
             project.painted()
             project.paint(strokes)
             self.save()
-            for index in self._late & set(self._predictor.ways):
-                self._on_predicted(index)
+            self._keep_masks(self._late & set(self._predictor.ways))
 
     def _on_copy_ended(self) -> None:
         self._copying = None
@@ -216,9 +226,9 @@ class ProjectKeeper(QObject):
             self.changed.emit()
 
     def _end(self) -> None:
+        self._write_rest()
         project, self._session.project = self.project, None
         assert project is not None
-        self._writer.submit(int).result()  # what was handed to it before is on disk then
         project.close()
 
     # --- making one ----------------------------------------------------------------------
@@ -255,8 +265,7 @@ class ProjectKeeper(QObject):
         with self._complaining():
             project.paint(session.strokes)
             self.save()
-        for index in list(self._predictor.ways):
-            self._on_predicted(index)
+        self._keep_masks(list(self._predictor.ways))
         self.changed.emit()
 
     def _keep_models(self, project: Project) -> None:
@@ -309,9 +318,11 @@ class ProjectKeeper(QObject):
             if corrections is None:
                 corrections = new_layer(self._viewer, CORRECTIONS, layer, session.classes)
             else:
-                corrections.data[...] = 0  # a new one takes no memory until it is written to
+                for index in sections_in_use(corrections.data):
+                    corrections.data[index] = 0
             # Filled before anybody watches it: an empty one would count as erased.
             for index, section in strokes.painted.items():
+                make_room(corrections.data, index)
                 corrections.data[index] = section
             self._keeper.choose(layer)
             corrections.refresh()
@@ -330,7 +341,7 @@ class ProjectKeeper(QObject):
             )
             session.project = project
             show_look(self._viewer, session, project.state.view)
-        except (FileReadError, ValueError) as error:
+        except (FileReadError, FileWriteError, MemoryError, ValueError) as error:
             project.close()
             show_error(str(error))
             return
@@ -371,22 +382,32 @@ class ProjectKeeper(QObject):
         )
 
     def _show_masks(self, project: Project) -> None:
-        """Bring back what was predicted, in a thread since it may be much."""
+        """Bring back what was predicted, in a thread since it may be much; what is in view first."""
+        layer = self._session.image_layer
+        assert layer is not None
+        order = partial(nearest_first, centre=section_in_view(self._viewer, layer))
+        read = threading.Semaphore(MOST_READ)
 
         def work(should_stop: Callable[[], bool]) -> Work:
-            yield from project.masks()
+            for found in project.masks(order):
+                # Not for ever: the window may have closed, and shows nothing any more.
+                read.acquire(timeout=1.0)
+                yield found
+                if should_stop():
+                    return
 
         job = Job("Open masks", work, parent=self)
 
         def show(found: tuple[SectionIndex, Any, str]) -> None:
+            read.release()
             session = self._session
             if self.project is project and session.model is not None:
                 index, section, way = found
                 model = session.learner
                 current = model is not None and way == _in_words(model, session.prediction)
-                self._predictor.restore(index, section, current)
-            else:
-                job.stop()
+                if self._predictor.restore(index, section, current):
+                    return
+            job.stop()
 
         job.yielded.connect(show)
         job.start()
@@ -394,25 +415,62 @@ class ProjectKeeper(QObject):
     # --- masks ---------------------------------------------------------------------------
 
     def _on_predicted(self, index: SectionIndex) -> None:
-        project, mask, session = self.project, self._session.mask, self._session
-        if project is None or mask is None or self._opening:
-            return
-        model, config = self._predictor.ways[index]
-        if not isinstance(model, UNetModel) or session.viewed is not None:
-            return  # what the live head sees is found again from the strokes
-        self._late.add(index)
-        written = self._writer.submit(
-            project.keep_mask, index, np.array(mask.data[index]), _in_words(model, config)
-        )
-        written.add_done_callback(self._on_written)
-        while self._problems:
-            self._complain(str(self._problems.popleft()))
+        if self.project is not None and not self._opening:
+            self._late.add(index)
+            self._keep_masks([index])
 
-    def _on_written(self, future: Future[None]) -> None:
-        """In the thread that writes: it is told of with the next section."""
-        problem = future.exception()
+    def _keep_masks(self, sections: Iterable[SectionIndex]) -> None:
+        """Have these sections of the mask written, one after the other.
+
+        They wait where they are, in the layer: copies of them all might not fit into memory.
+        """
+        mask, ways = self._session.mask, self._predictor.ways
+        if mask is not None and self._session.viewed is None:
+            self._unwritten.update({index: (mask, ways[index]) for index in sections})
+            self._write_next()
+
+    def _write_next(self) -> None:
+        """Have a thread write the first section that waits."""
+        while self._writing is None and self._unwritten:
+            keep = self._keeping_first()
+            if keep is not None:
+                written = self._writer.submit(keep)
+                self._writing = written
+                written.add_done_callback(self._mask_written.emit)
+
+    def _write_rest(self) -> None:
+        """Write all sections that wait, in this thread."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            self._tell_of(writing)
+        while self._unwritten:
+            keep = self._keeping_first()
+            if keep is not None:
+                with self._complaining():
+                    keep()
+
+    def _keeping_first(self) -> Callable[[], None] | None:
+        """What writes the first section that waits; None if that is of the past by now."""
+        index = next(iter(self._unwritten))
+        mask, (model, config) = self._unwritten.pop(index)
+        assert self.project is not None
+        if not isinstance(model, UNetModel):
+            return None  # what the live head sees is found again from the strokes
+        if mask is self._session.mask and self._predictor.ways.get(index) != (model, config):
+            return None  # it is being predicted anew
+        classes = np.array(mask.data[index])
+        return partial(self.project.keep_mask, index, classes, _in_words(model, config))
+
+    def _on_mask_written(self, written: Future[None]) -> None:
+        if written is self._writing:
+            self._writing = None
+            self._tell_of(written)
+            self._write_next()
+
+    def _tell_of(self, written: Future[None]) -> None:
+        problem = written.exception()  # waits for its end
         if problem is not None:
-            self._problems.append(problem)
+            self._complain(str(problem))
 
     # --- saying so -----------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from napari_unet.core.image import SectionIndex
 from napari_unet.core.model import UNetModel
 from napari_unet.core.prediction import predict
 from napari_unet.plugin.jobs import Job, Work, call
-from napari_unet.plugin.layers import CHANGES, find_layer, new_layer, section_in_view
+from napari_unet.plugin.layers import CHANGES, draw, find_layer, new_layer, section_in_view
 from napari_unet.plugin.session import Session
 
 
@@ -170,8 +170,8 @@ class VersionViewer(QObject):
         if session.viewed is None or session.image_layer is None:
             return
         changes = self._layer()
-        changes.data[index] = differing
-        changes.refresh(extent=False)
+        if draw(changes, index, differing):
+            changes.refresh(extent=False)
 
     def _layer(self) -> Labels:
         session = self._session
