@@ -115,10 +115,10 @@ class Annotations:
 
 def box_of(found: npt.NDArray[np.bool_]) -> tuple[slice, slice] | None:
     """Return the smallest rows and columns that hold all that is true; None where nothing is."""
-    rows = np.flatnonzero(found.any(axis=1))
-    if not len(rows):
+    filled = np.flatnonzero(found.any(axis=1))
+    if not len(filled):
         return None
-    rows = slice(int(rows[0]), int(rows[-1]) + 1)
+    rows = slice(int(filled[0]), int(filled[-1]) + 1)
     columns = np.flatnonzero(found[rows].any(axis=0))
     return rows, slice(int(columns[0]), int(columns[-1]) + 1)
 

@@ -269,7 +269,8 @@ def zarr_images(path: Path) -> list[StoredImage]:
             warnings.simplefilter("ignore")
             node = _opened(path, store, inside)
             images = list(islice(_images(node), MOST_IMAGES))
-            labels = node.get(LABELS) if [each.name for each in images] == ["."] else None
+            alone = [each.name for each in images] == ["."]
+            labels = node.get(LABELS) if isinstance(node, zarr.Group) and alone else None
             if labels is not None:
                 images += islice(_images(labels, LABELS), MOST_IMAGES)
             preferred = _preferred(images)

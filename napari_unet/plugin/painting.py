@@ -187,7 +187,7 @@ class _Painted:
         rows, columns = np.nonzero(section[changed] != UNPAINTED)
         width = section.shape[1]
         places = (rows + changed[0].start) * width + columns + changed[1].start
-        if earlier is not None:
+        if earlier is not None and earlier._places is not None:
             places = np.union1d(places, earlier._places)
         if len(places) <= self.MOST * section.size:
             self._places, self._values = places, section.take(places)
