@@ -263,14 +263,17 @@ def zarr_images(path: Path) -> list[StoredImage]:
     FileReadError
         If there is no such store, or it is damaged.
     """
+    import zarr
+
     store, inside = _store(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             node = _opened(path, store, inside)
             images = list(islice(_images(node), MOST_IMAGES))
-            alone = [each.name for each in images] == ["."]
-            labels = node.get(LABELS) if isinstance(node, zarr.Group) and alone else None
+            labels = None
+            if not isinstance(node, zarr.Array) and [each.name for each in images] == ["."]:
+                labels = node.get(LABELS)
             if labels is not None:
                 images += islice(_images(labels, LABELS), MOST_IMAGES)
             preferred = _preferred(images)

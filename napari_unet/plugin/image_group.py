@@ -284,10 +284,13 @@ class ImageGroup(Group):
     def _show_source(self, source: str) -> None:
         """Show the file that a project has brought its model from."""
         path = Path(source)
-        if path.is_absolute() and path not in (*self._opened.values(), *self._learnt.values()):
+        if not path.is_absolute():
+            return
+        names = {each: name for name, each in {**self._learnt, **self._opened}.items()}
+        self._name = names.get(path, path.name)
+        if path not in names:
             self._opened[path.name] = path
-            self._name = path.name
-            self._show_model_name()
+        self._show_model_name()
 
     def _show_model_name(self) -> None:
         """Show the model in use again, after another could not be had."""
