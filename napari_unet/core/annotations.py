@@ -115,12 +115,12 @@ class Annotations:
 
 def box_of(found: npt.NDArray[np.bool_]) -> tuple[slice, slice] | None:
     """Return the smallest rows and columns that hold all that is true; None where nothing is."""
-    rows = np.flatnonzero(found.any(axis=1))
-    if not len(rows):
+    in_rows = np.flatnonzero(found.any(axis=1))
+    if not len(in_rows):
         return None
-    rows = slice(int(rows[0]), int(rows[-1]) + 1)
-    columns = np.flatnonzero(found[rows].any(axis=0))
-    return rows, slice(int(columns[0]), int(columns[-1]) + 1)
+    rows = slice(int(in_rows[0]), int(in_rows[-1]) + 1)
+    in_columns = np.flatnonzero(found[rows].any(axis=0))
+    return rows, slice(int(in_columns[0]), int(in_columns[-1]) + 1)
 
 
 def annotations_from_array(painted: Any, classes: ClassTable) -> Annotations:

@@ -202,7 +202,8 @@ class Trainer(QObject):
                 path if on_disk else None,
             )
         session = self._session
-        needed = {number, self._first, session.version, session.looked_at} - {None}
+        wanted = (number, self._first, session.version, session.looked_at)
+        needed = [each for each in wanted if each is not None]
         session.versions = fewer([kept[each] for each in sorted(kept)], needed)
 
     def _use(self, model: UNetModel) -> None:
