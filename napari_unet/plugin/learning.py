@@ -202,8 +202,8 @@ class Trainer(QObject):
                 path if on_disk else None,
             )
         session = self._session
-        in_use = (number, self._first, session.version, session.looked_at)
-        needed = [each for each in in_use if each is not None]
+        wanted = (number, self._first, session.version, session.looked_at)
+        needed = [each for each in wanted if each is not None]
         session.versions = fewer([kept[each] for each in sorted(kept)], needed)
 
     def _use(self, model: UNetModel) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
@@ -46,6 +45,7 @@ class StrokeWatcher(QObject):
         self._layer: Labels | None = None
         self._touched: set[SectionIndex] = set()
         self._seen: dict[SectionIndex, _Painted] = {}
+        self._stale: set[SectionIndex] = set()  # those that changed where nobody looked
         self._reaches_far = False
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
@@ -69,6 +69,7 @@ class StrokeWatcher(QObject):
         self._layer = layer
         self._touched.clear()
         self._seen.clear()
+        self._stale.clear()
         nothing = Annotations(self._session.classes)
         self._session.paint(nothing, all_learnt(nothing))
         if layer is not None:
@@ -120,6 +121,7 @@ class StrokeWatcher(QObject):
         session, (found, strokes) = self._session, result
         if len(found.classes) > len(session.classes):
             session.classes = found.classes
+        self._stale |= self._seen.keys()
         same = session.strokes is before and session.classes == found.classes
         session.paint(found.with_sections({}, session.classes), strokes if same else None)
         self.look()  # for what was painted meanwhile
@@ -141,21 +143,24 @@ class StrokeWatcher(QObject):
             return
         known = session.annotations
         changed: dict[SectionIndex, npt.NDArray[np.uint8]] = {}
-        unknown = known.sections.keys() - self._seen.keys()  # those of a project, for example
-        for index in sorted(unknown)[:AT_ONCE]:
-            self._seen[index] = _Painted(known.sections[index])
-        for index in self._touched | self._seen.keys() | unknown:
+        unknown = sorted((known.sections.keys() - self._seen.keys()) | self._stale)
+        for index in unknown[:AT_ONCE]:
+            section = known.sections.get(index)
+            if section is None:
+                section = np.zeros(layer.data.shape[-2:], np.uint8)
+            self._seen[index] = _Painted(section, section != UNPAINTED, self._seen.get(index))
+            self._stale.discard(index)
+        whole = self._touched | set(unknown[AT_ONCE:])
+        for index in whole | self._seen.keys():
             now, seen = np.asarray(layer.data[index]), self._seen.get(index)
-            if index in self._touched or seen is None:
-                same = _same(now, index, known.sections)
-            else:
-                same = seen.is_in(now)
-            if not same:
+            if seen is not None and index not in whole and seen.is_in(now):
+                continue
+            before = known.sections.get(index)
+            differs = now != (UNPAINTED if before is None else before)
+            if differs.any():
                 changed[index] = now.astype(np.uint8)  # a copy
-                before = known.sections.get(index)
-                box = box_of(now != (UNPAINTED if before is None else before))
-                assert box is not None
-                self._seen[index] = _Painted(changed[index], seen, box)
+                found = differs if seen is not None else differs | (now != UNPAINTED)
+                self._seen[index] = _Painted(changed[index], found, seen)
         self._touched = {section_in_view(self._viewer, layer)}
         highest = max((int(section.max()) for section in changed.values()), default=0)
         if highest > len(session.classes):  # painted with a label that napari offered
@@ -166,9 +171,18 @@ class StrokeWatcher(QObject):
 
 
 class _Painted:
-    """What a section held at all pixels that ever were painted.
+    """What a section holds at all pixels that ever were painted.
 
     Redo can bring paint back where undo took it away, so these places are never fewer.
+
+    Parameters
+    ----------
+    section
+        What it holds.
+    found
+        Where paint has changed, or where all of it is.
+    earlier
+        The same before that.
     """
 
     MOST = 1 / 64
@@ -177,16 +191,18 @@ class _Painted:
     def __init__(
         self,
         section: npt.NDArray[np.uint8],
+        found: npt.NDArray[np.bool_],
         earlier: _Painted | None = None,
-        changed: tuple[slice, slice] = (slice(0, None), slice(0, None)),
     ) -> None:
         self._places: npt.NDArray[np.intp] | None = None
         self._values = section
         if earlier is not None and earlier._places is None:
             return
-        rows, columns = np.nonzero(section[changed] != UNPAINTED)
-        width = section.shape[1]
-        places = (rows + changed[0].start) * width + columns + changed[1].start
+        places = np.empty(0, np.intp)
+        box = box_of(found)
+        if box is not None:
+            rows, columns = np.nonzero(found[box])
+            places = (rows + box[0].start) * section.shape[1] + columns + box[1].start
         if earlier is not None and earlier._places is not None:
             places = np.union1d(places, earlier._places)
         if len(places) <= self.MOST * section.size:
@@ -196,13 +212,3 @@ class _Painted:
         """Tell whether a section still holds the same there."""
         there = section if self._places is None else section.take(self._places)
         return bool(np.array_equal(there, self._values))
-
-
-def _same(
-    now: npt.NDArray[np.uint8],
-    index: SectionIndex,
-    known: Mapping[SectionIndex, npt.NDArray[np.uint8]],
-) -> bool:
-    if index in known:
-        return bool(np.array_equal(now, known[index]))
-    return not now.any()
