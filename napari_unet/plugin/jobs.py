@@ -84,8 +84,10 @@ class Job(QObject):
         self._worker.yielded.connect(self.yielded)
         self._worker.returned.connect(self._on_returned)
         self._worker.finished.connect(self._on_finished)
-        # In the worker's thread: it must be heard also when the main thread waits for it.
-        self._worker.finished.connect(self._done.set, Qt.ConnectionType.DirectConnection)
+        # In the worker's thread: it must be heard also when the main thread waits for it, or
+        # when the window, and this object with it, has gone.
+        for heard in (self._done.set, QThreadPool.globalInstance().reserveThread):
+            self._worker.finished.connect(heard, Qt.ConnectionType.DirectConnection)
         self._worker.paused.connect(self._on_paused)
         self._worker.resumed.connect(self.resumed)
 
@@ -157,7 +159,6 @@ class Job(QObject):
             self.paused.emit()
 
     def _on_finished(self) -> None:
-        QThreadPool.globalInstance().reserveThread()
         self.finished.emit()
         self.deleteLater()
 

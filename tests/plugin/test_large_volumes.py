@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
-from napari.layers import Image
 from napari.viewer import Viewer
 
 from demo.mouse import paint_stroke, wait_until
@@ -149,19 +148,3 @@ def test_the_mask_of_a_large_volume_is_exported_and_only_written_sections_take_r
     np.testing.assert_array_equal(stored[123], mask.data[123])
     written = {int(each.parts[-3]) for each in (path / FULL / "c").rglob("*/*/*")}
     assert written == {index[0] for index in sections_in_use(mask.data)}
-
-
-def test_a_disk_that_is_full_lays_down_the_brush_with_a_message_before_anything_is_painted(
-    viewer: Viewer, dock: UNetDock, image_layer: Image
-) -> None:
-    dock.correct_group.choose(2)
-    corrections = viewer.layers["corrections"]
-    stroke = [(40.0, 30.0 + 3 * n) for n in range(15)]
-    with limited(resource.RLIMIT_FSIZE, 4096):
-        paint_stroke(viewer, corrections, stroke)
-        assert any("There is no room" in said for said in messages())
-        assert corrections.mode == "pan_zoom"
-        assert not corrections.data.any()
-    dock.correct_group.choose(2)
-    paint_stroke(viewer, corrections, stroke)
-    assert corrections.data.any()

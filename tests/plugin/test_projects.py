@@ -221,8 +221,8 @@ def test_an_image_that_has_changed_is_not_painted_on(
     folder = closed(viewer, dock)
     write_image(file, image_from_array(255 - stack[0], "stack", 4.0))
     dock.projects.open(folder)
-    wait_until(lambda: messages(), 60, "the message")
-    assert "has changed since it was painted on" in messages()[0]
+    changed = "has changed since it was painted on"
+    wait_until(lambda: any(changed in said for said in messages()), 60, "the message")
     assert dock.session.project is None
     open_project(folder).close()  # free, and as it was
 
