@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -42,7 +43,7 @@ class Lock:
         InUseError
             If another process has it.
         OSError
-            If the files cannot be written.
+            If the file cannot be made.
         """
         try:
             self._lock.acquire(timeout=0)
@@ -52,11 +53,9 @@ class Lock:
             except OSError:
                 who = ""
             raise InUseError(who or "another process") from None
-        try:
+        # Whoever comes next is told less where the disk is full; the lock holds all the same.
+        with suppress(OSError):
             self._note.write_text(f"process {os.getpid()} on {socket.gethostname()}", "utf-8")
-        except OSError:
-            self._lock.release()
-            raise
         return self
 
     def give_back(self) -> None:
