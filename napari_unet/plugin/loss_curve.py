@@ -36,6 +36,8 @@ class LossCurve(QWidget):
         # pyqtgraph draws against a second axis in a view of its own, laid over the first one.
         item = plot.getPlotItem()
         item.setLabel("right", "held-out IoU", color=IOU)
+        for side in ("left", "right"):
+            item.getAxis(side).enableAutoSIPrefix(False)  # "loss (x0.001)" tells nobody more
         item.hideAxis("right")
         self._item, self._over = item, pyqtgraph.ViewBox(enableMouse=False, enableMenu=False)
         item.scene().addItem(self._over)
