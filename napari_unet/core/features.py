@@ -12,7 +12,7 @@ from torch import Tensor
 
 from napari_unet.core.config import LiveConfig
 from napari_unet.core.devices import computing
-from napari_unet.core.image import GreyStatistics
+from napari_unet.core.image import Normalisation
 from napari_unet.core.network import UNet, centre_crop
 from napari_unet.core.resampling import antialiasing_deviation, blurred, resample
 from napari_unet.core.tiles import View, piece_around
@@ -160,7 +160,7 @@ def tile_features(
     network: UNet,
     section: Any,
     tile: Tile,
-    statistics: GreyStatistics,
+    statistics: Normalisation,
     *,
     magnification: float = 1.0,
     device: torch.device,

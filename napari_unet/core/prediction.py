@@ -14,9 +14,15 @@ from torch import Tensor
 
 from napari_unet.core.config import PredictionConfig
 from napari_unet.core.devices import choose_device, is_out_of_memory
-from napari_unet.core.features import piece_features
+from napari_unet.core.features import piece_features, tile_features
 from napari_unet.core.foreign import ForeignModel, Model
-from napari_unet.core.image import GreyStatistics, ImageArray, SectionIndex, grey_statistics
+from napari_unet.core.image import (
+    GreyStatistics,
+    ImageArray,
+    Normalisation,
+    SectionIndex,
+    grey_statistics,
+)
 from napari_unet.core.live import LiveModel
 from napari_unet.core.model import check_takes_grey
 from napari_unet.core.network import UNet
@@ -138,7 +144,32 @@ def predict(
     def ask_foreign(grey: Tensor) -> Tensor:
         return network(grey[None, None])[0]
 
-    ask = ask_head if live else ask_foreign if foreign else None
+    def look(section: Any, tile: Tile, statistics: Normalisation) -> npt.NDArray[np.float32]:
+        if live and config.test_time_augmentation == "none":
+            # As the overlay is drawn at every stroke (between pixels, scores are interpolated).
+            assert isinstance(network, UNet)
+            seen = tile_features(
+                network,
+                section,
+                tile,
+                statistics,
+                magnification=magnification,
+                device=target,
+                precision=config.precision,
+            )
+            scores = live.head.scores(live.space.reduce(seen))
+            return np.asarray(scores.softmax(dim=0))
+        return tile_probabilities(
+            network,
+            section,
+            tile,
+            statistics,
+            magnification=magnification,
+            test_time_augmentation=config.test_time_augmentation,
+            ask=ask_head if live else ask_foreign if foreign else None,
+            device=target,
+            precision=config.precision,
+        )
 
     finished = 0
     refused = 0  # side of the tile for which memory ran out, until a smaller one fits
@@ -153,17 +184,7 @@ def predict(
                 return
             tile = tiles[number]
             try:
-                probabilities = tile_probabilities(
-                    network,
-                    section,
-                    tile,
-                    normalisation,
-                    magnification=magnification,
-                    test_time_augmentation=config.test_time_augmentation,
-                    ask=ask,
-                    device=target,
-                    precision=config.precision,
-                )
+                probabilities = look(section, tile, normalisation)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise

@@ -46,8 +46,8 @@ class Predictor(QObject):
         self._predicted: dict[SectionIndex, Way] = {}
         self._look: Job | None = None
         self._view: Job | None = None
-        self._view_wish: tuple[SectionIndex, PredictionConfig] | None = None
-        self._again = False
+        self._view_wish: tuple[SectionIndex, PredictionConfig, bool] | None = None
+        self._again: PredictionConfig | None = None
         self._stack: Job | None = None
         self._stack_way: Way | None = None
         self._throttle = QTimer(self)
@@ -163,7 +163,7 @@ class Predictor(QObject):
         for job in (self._stack, self._view, self._look):
             if job is not None:
                 job.stop()
-        self._again = False
+        self._again = None
 
     @property
     def predicts_stack(self) -> bool:
@@ -214,6 +214,7 @@ class Predictor(QObject):
         if session.mask is None or self.is_predicted(index):
             return
         config = config or self._view_config()
+        wish = index, config, isinstance(session.shown, LiveModel)
         if self._stack is not None and self._worth(self._stack_way) >= self._worth(
             (session.shown, config)
         ):
@@ -222,11 +223,11 @@ class Predictor(QObject):
         if self._view is not None:
             # The newest wish counts; a section that is out of sight need not be finished, but
             # one in sight is, however quickly new weights arrive.
-            self._again = True
-            if self._view_wish != (index, config):
+            self._again = config
+            if self._view_wish != wish:
                 self._view.stop()
             return
-        self._view_wish = index, config
+        self._view_wish = wish
         self._view = self._start([index], config, "Predict the section in view")
         self._view.finished.connect(self._on_view_finished)
         self.changed.emit()
@@ -247,9 +248,9 @@ class Predictor(QObject):
     def _on_view_finished(self) -> None:
         self._view = None
         self.changed.emit()
-        if self._again:
-            self._again = False
-            self._want_view()
+        again, self._again = self._again, None
+        if again is not None:
+            self._want_view(again)
 
     # --- the image -----------------------------------------------------------------------
 

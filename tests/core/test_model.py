@@ -84,8 +84,9 @@ def test_classes_cannot_be_taken_away():
         (None, 5.0, 1.0),
         (None, None, 1.0),
         (5.0, 5.0, 1.0),
-        (5.0, 5.9, 1.0),  # the same within a fifth
-        (5.0, 4.2, 1.0),
+        (5.0, 5.2, 1.0),  # the same within a twentieth
+        (5.0, 4.8, 1.0),
+        (5.0, 4.5, 0.9),
         (5.0, 6.25, 1.25),
         (5.0, 4.0, 0.8),
         (5.0, 10.0, 2.0),

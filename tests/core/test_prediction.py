@@ -440,7 +440,7 @@ def test_what_was_turned_or_enlarged_comes_back_to_its_place(
 
 
 @pytest.mark.parametrize(
-    ("of_model", "of_image"), [(5.0, 5.9), (5.0, 4.2), (None, 20.0), (5.0, None), (None, None)]
+    ("of_model", "of_image"), [(5.0, 5.2), (5.0, 4.8), (None, 20.0), (5.0, None), (None, None)]
 )
 def test_an_image_of_the_same_or_unknown_pixel_size_is_taken_as_it_is(of_model, of_image):
     model, image = tiny_model(), noise_image(30, 30)

@@ -63,6 +63,7 @@ def test_strokes_on_mistakes_mend_the_mask_and_the_export_is_what_is_shown(
     right_after = (mask.data[z][mended] == painted[mended]).mean()
     assert right_after > right_before + 0.3
 
+    wait_until(lambda: not dock.live.busy, 60, "the live head to come to rest")
     exported: list[str] = []
     dock.exporter.exported.connect(exported.append)
     dock.export_group.kind.value = CLASS_MASK

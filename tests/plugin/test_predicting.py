@@ -169,7 +169,9 @@ def test_other_number_types_give_the_same_mask(
     seen = viewer.dims.current_step[0]
     expected = viewer.layers["mask"].data[seen].copy()
     image_layer.data = stack[0].astype(dtype)
-    other = viewer.add_image(stack[0].astype(dtype), name="other", scale=(50, 4, 4))
+    other = viewer.add_image(
+        stack[0].astype(dtype), name="other", scale=image_layer.scale, units=image_layer.units
+    )
     dock.image_group.image.value = other
     await_view(viewer, dock)
     assert dock.session.mask is not None

@@ -238,7 +238,7 @@ def _documentation(model: UNetModel) -> str:
         "The description asks for mean 0 and deviation 1 in each section (zero_mean_unit_variance). "
         "napari-unet itself measures mean and deviation over the whole stack, and clips the half "
         "percent darkest and brightest pixels before it measures; it also resamples images whose "
-        "pixel size differs by more than a fifth from the one above. Sections that are stained "
+        "pixel size differs by more than a twentieth from the one above. Sections that are stained "
         "unevenly, or hold hot pixels, therefore come out slightly different in other programs, and "
         "so does everything in programs that mirror an image beyond its border before they measure "
         "it. For the same result, normalise the stack like that yourself and leave the preprocessing out.",
