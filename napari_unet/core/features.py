@@ -90,14 +90,12 @@ class FeatureTile:
                 for start, side in zip(self.first, planes.shape[-2:], strict=True)
             )
             return planes[:, top : top + height, left : left + width]
-        places = torch.meshgrid(
-            *(
-                (start + self.magnification * torch.arange(side)) / 2**number
-                for start, side in zip(self.first, (height, width), strict=True)
-            ),
-            indexing="ij",
+        rows, columns = (
+            (start + self.magnification * torch.arange(side)) / 2**number
+            for start, side in zip(self.first, (height, width), strict=True)
         )
-        return _read(planes, torch.stack(places))
+        places = rows[:, None], columns[None]
+        return resample(planes.float(), places, "bilinear", beyond="border")
 
 
 def _read_points(planes: Tensor, positions: Tensor) -> Tensor:
@@ -145,10 +143,6 @@ def _enlarged(planes: Tensor, axis: int, times: int) -> Tensor:
     return found.flatten(axis, axis + 1)
 
 
-def _read(planes: Tensor, positions: Tensor) -> Tensor:
-    return resample(planes.float(), positions, "bilinear", beyond="border")
-
-
 def _half(planes: Tensor) -> Tensor:
     """Return planes as float16. Around a hot pixel they may leave its range, but stay finite."""
     largest = torch.finfo(torch.float16).max
@@ -181,8 +175,9 @@ def tile_features(
     view = View(magnification)
     seen = piece_around(network.sight, section, tile, statistics, view, device)
     found = piece_features(network, seen.grey, device=device, precision=precision)
-    first = seen.positions(Tile(tile.top, tile.left, 1, 1), view)[:, 0, 0].tolist()
-    found = replace(found, tile=tile, first=(first[0], first[1]), magnification=magnification)
+    rows, columns = seen.positions(Tile(tile.top, tile.left, 1, 1), view)
+    first = float(rows), float(columns)
+    found = replace(found, tile=tile, first=first, magnification=magnification)
     # Where the image has larger pixels than the network, some of the network's are skipped.
     smoothing = antialiasing_deviation(magnification)
     if not smoothing:

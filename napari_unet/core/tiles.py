@@ -8,7 +8,7 @@ image, turned about the first pixel where the view is rotated.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -47,19 +47,25 @@ class View:
     def is_plain(self) -> bool:
         return self.magnification == 1 and self.angle == 0
 
-    def to_network(self, rows: Tensor, columns: Tensor) -> Tensor:
-        """Positions of the image as positions of the network, stacked (2, ...)."""
+    def to_network(self, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows (h, 1) and columns (1, w) of the image as those of the network.
+
+        Where the view is rotated, both are (h, w).
+        """
         cos, sin = math.cos(self.angle), math.sin(self.angle)
         # Pixels are squares: their centres, not their corners, lie at whole numbers.
-        y, x = (axis + 0.5 for axis in (rows, columns))
-        turned = torch.stack([cos * y - sin * x, sin * y + cos * x])
-        return turned * self.magnification - 0.5
+        y, x = ((axis + 0.5) * self.magnification for axis in (rows, columns))
+        if self.angle:
+            y, x = cos * y - sin * x, sin * y + cos * x
+        return y - 0.5, x - 0.5
 
-    def to_image(self, rows: Tensor, columns: Tensor) -> Tensor:
-        """Positions of the network as positions of the image, stacked (2, ...)."""
+    def to_image(self, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows (h, 1) and columns (1, w) of the network as those of the image."""
         cos, sin = math.cos(self.angle), math.sin(self.angle)
         y, x = ((axis + 0.5) / self.magnification for axis in (rows, columns))
-        return torch.stack([cos * y + sin * x, cos * x - sin * y]) - 0.5
+        if self.angle:
+            y, x = cos * y + sin * x, cos * x - sin * y
+        return y - 0.5, x - 0.5
 
 
 @torch.inference_mode()
@@ -78,8 +84,8 @@ def tile_probabilities(
     """Return the probability of each class in a tile, float32 (classes, height, width).
 
     The network sees as much around the tile as it needs: a section is mirrored beyond its
-    border (overlap-tile strategy, paper, figure 2). Only where a zero-padded network looks at the
-    pixels as they are, it sees the border of the section as it saw that of its training patches.
+    border (overlap-tile strategy, paper, figure 2). Only a zero-padded network sees the border of
+    the section as it saw that of its training patches, unless it lies aslant.
 
     Parameters
     ----------
@@ -186,22 +192,34 @@ class Piece:
     grey: Tensor
     first: tuple[int, int]
 
-    def positions(self, tile: Tile, view: View) -> Tensor:
-        """Return where the tile's pixels lie from the centre of the piece, float32 (2, h, w)."""
-        positions = _network_positions(tile, view, self.grey.device)
-        sides = torch.tensor(self.grey.shape, device=positions.device, dtype=torch.float64)
-        origin = torch.tensor(self.first, device=positions.device, dtype=torch.float64)
-        return (positions - (origin + (sides - 1) / 2)[:, None, None]).float()
-
-
-def _network_positions(tile: Tile, view: View, device: torch.device) -> Tensor:
-    return view.to_network(
-        *torch.meshgrid(
-            torch.arange(tile.top, tile.top + tile.height, device=device, dtype=torch.float64),
-            torch.arange(tile.left, tile.left + tile.width, device=device, dtype=torch.float64),
-            indexing="ij",
+    def positions(self, tile: Tile, view: View) -> tuple[Tensor, Tensor]:
+        """Return rows and columns of the tile's pixels from the centre of the piece, float32."""
+        y, x = (
+            (axis - (start + (side - 1) / 2)).float()
+            for axis, start, side in zip(
+                _network_positions(tile, view, self.grey.device),
+                self.first,
+                self.grey.shape,
+                strict=True,
+            )
         )
+        return y, x
+
+
+def _network_positions(tile: Tile, view: View, device: torch.device) -> tuple[Tensor, Tensor]:
+    rows, columns = _rectangle((tile.top, tile.left), (tile.height, tile.width), device)
+    return view.to_network(rows, columns)
+
+
+def _rectangle(
+    first: Sequence[int], sides: Sequence[int], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Return its rows (h, 1) and columns (1, w)."""
+    rows, columns = (
+        torch.arange(start, start + side, device=device, dtype=torch.float64)
+        for start, side in zip(first, sides, strict=True)
     )
+    return rows[:, None], columns[None]
 
 
 def piece_around(
@@ -214,65 +232,57 @@ def piece_around(
 ) -> Piece:
     """Read a tile, with as much around it as the network needs to judge it.
 
-    Where the network's pixels are those of the image, a zero-padded network sees the border of
-    the section as it saw that of its training patches; else it is mirrored there.
+    A zero-padded network sees the border of the section as it saw that of its training patches,
+    unless it lies aslant; else the section is mirrored there.
     """
     margin, multiple = sight.margin, sight.step
+    beyond = 0 if view.is_plain else 1 + math.ceil(3 * antialiasing_deviation(view.magnification))
+    first, sides = [], []
+    for wanted, whole in zip(
+        _network_positions(tile, view, device), section.shape[-2:], strict=True
+    ):
+        # The part of the network's grid that holds the tile, begun at a multiple, so that poolings
+        # fall on the same pixels in every plan.
+        start = (math.floor(float(wanted.min())) - beyond) // multiple * multiple
+        stop = math.ceil(float(wanted.max())) + beyond + 1
+        if sight.padded and not view.angle:
+            low = max(0, start - margin)
+            high = min(
+                rounded_up(stop, multiple) + margin,
+                rounded_up(math.ceil(whole * view.magnification), multiple),
+            )
+            side = sight.side(high - low)
+            # What is more than needed is looked at before the tile, where there still is image.
+            first.append(max(0, low - (side - (high - low)) // multiple * multiple))
+            sides.append(side)
+        else:
+            first.append(start - margin)
+            sides.append(sight.side(stop - start + 2 * margin))
     if view.is_plain:
-        first, sides = [], []
-        for start, length, whole in zip(
-            (tile.top, tile.left), (tile.height, tile.width), section.shape[-2:], strict=True
-        ):
-            if sight.padded:
-                low = max(0, start - margin)
-                high = min(
-                    rounded_up(start + length, multiple) + margin, rounded_up(whole, multiple)
-                )
-                side = sight.side(high - low)
-                # What is more than needed is looked at before the tile, where there still is image.
-                first.append(max(0, low - (side - (high - low)) // multiple * multiple))
-                sides.append(side)
-            else:
-                first.append(start - margin)
-                sides.append(sight.side(length + 2 * margin))
-        grey = statistics.normalise(read_mirrored(section, *first, *sides))
-        return Piece(torch.from_numpy(grey).to(device), (first[0], first[1]))
-    wanted = _network_positions(tile, view, device)
-    beyond = 1 + math.ceil(3 * antialiasing_deviation(view.magnification))
-    # The part of the network's grid that holds the tile, begun at a multiple, so that poolings
-    # fall on the same pixels in every plan.
-    inner = [(math.floor(float(axis.min())) - beyond) // multiple * multiple for axis in wanted]
-    lengths = [
-        math.ceil(float(axis.max())) + beyond + 1 - start
-        for axis, start in zip(wanted, inner, strict=True)
-    ]
-    sides = [sight.side(n + 2 * margin) for n in lengths]
-    first = [start - margin for start in inner]
-    grid = torch.meshgrid(
-        *(
-            torch.arange(start, start + n, device=device, dtype=torch.float64)
-            for start, n in zip(first, sides, strict=True)
-        ),
-        indexing="ij",
-    )
-    seen = _read_between(section, view.to_image(*grid), statistics, view, device)
+        grey = torch.from_numpy(statistics.normalise(read_mirrored(section, *first, *sides)))
+        return Piece(grey.to(device), (first[0], first[1]))
+    positions = view.to_image(*_rectangle(first, sides, device))
+    seen = _read_between(section, positions, statistics, view, device)
     return Piece(seen, (first[0], first[1]))
 
 
 def _read_between(
-    section: Any, positions: Tensor, statistics: Normalisation, view: View, device: torch.device
+    section: Any,
+    positions: tuple[Tensor, Tensor],
+    statistics: Normalisation,
+    view: View,
+    device: torch.device,
 ) -> Tensor:
-    """Normalised grey values at positions (2, h, w) of the section, mirrored beyond its border."""
+    """Normalised grey values at rows and columns of the section, mirrored beyond its border."""
     deviation = antialiasing_deviation(1 / view.magnification)
     beyond = 2 + math.ceil(3 * deviation)
     lowest = [math.floor(float(axis.min())) - beyond for axis in positions]
     highest = [math.ceil(float(axis.max())) + beyond + 1 for axis in positions]
     sides = [stop - start for start, stop in zip(lowest, highest, strict=True)]
     grey = torch.from_numpy(statistics.normalise(read_mirrored(section, *lowest, *sides)))
-    centre = torch.tensor(
-        [start + (n - 1) / 2 for start, n in zip(lowest, sides, strict=True)],
-        device=device,
-        dtype=torch.float64,
-    )
     smooth = blurred(grey[None].to(device), deviation)
-    return resample(smooth, (positions - centre[:, None, None]).float(), "bilinear")[0]
+    y, x = (
+        (axis - (start + (n - 1) / 2)).float()
+        for axis, start, n in zip(positions, lowest, sides, strict=True)
+    )
+    return resample(smooth, (y, x), "bilinear")[0]
