@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from napari_unet.core.annotations import ClassTable
 from napari_unet.core.image import ImageArray, as_grey
 from napari_unet.io import hdf5_writer, mrc_writer, ome_zarr, png_series, tiff, zarrs
 from napari_unet.io.contents import StoredImage
-from napari_unet.io.files import FileReadError, check_there
+from napari_unet.io.files import FileReadError, check_there, reading
 from napari_unet.io.formats import FORMATS, format_of
 from napari_unet.io.hdf5 import read_hdf5
 from napari_unet.io.sections import PICTURES, TIFFS, holds_sections, is_pattern, read_sections
@@ -97,6 +98,10 @@ def reader_for(path: Path | str) -> Callable[[Path], ImageArray]:
         its reader, which can tell what is in it instead.
     """
     path = Path(path)
+    with reading(path):
+        if path.is_dir():
+            os.scandir(path).close()
+            (path / "zarr.json").exists()
     if zarrs.is_zarr(path):
         return zarrs.read_zarr
     if is_pattern(path) or (path.is_dir() and holds_sections(path)):

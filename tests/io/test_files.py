@@ -1,4 +1,3 @@
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -74,7 +73,7 @@ def test_an_error_of_the_system_names_the_file_and_its_reason(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
+@pytest.mark.usefixtures("permissions_count")
 def test_a_folder_without_permission_is_named(tmp_path):
     tmp_path.chmod(0o500)
 

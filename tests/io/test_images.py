@@ -1,4 +1,3 @@
-import os
 import shutil
 from pathlib import Path
 
@@ -81,9 +80,7 @@ def test_links_are_followed_and_broken_ones_told(tmp_path, suffix):
         read_image(link)
 
 
-@pytest.mark.skipif(
-    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="nothing is forbidden to root"
-)
+@pytest.mark.usefixtures("permissions_count")
 @pytest.mark.parametrize("suffix", WRITERS)
 def test_a_file_that_may_not_be_read_is_told(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
@@ -92,6 +89,35 @@ def test_a_file_that_may_not_be_read_is_told(tmp_path, suffix):
 
     with pytest.raises(FileReadError, match="permission denied"):
         read_image(path)
+
+
+@pytest.mark.usefixtures("permissions_count")
+@pytest.mark.parametrize("name", ["a.zarr", "sections"])
+@pytest.mark.parametrize("mode", [0, 0o400, 0o100])
+def test_a_folder_that_may_not_be_looked_into_is_told(tmp_path, name, mode):
+    path = tmp_path / name
+    if name == "sections":
+        path.mkdir()
+        tifffile.imwrite(path / "1.tif", DATA[0])
+    else:
+        write_image(path, image_from_array(DATA, "a"))
+    path.chmod(mode)
+
+    with pytest.raises(FileReadError, match=rf"{name}: it may not be read by you"):
+        read_image(path)
+
+    path.chmod(0o700)
+
+
+@pytest.mark.usefixtures("permissions_count")
+def test_a_part_of_a_store_that_may_not_be_read_is_told(tmp_path):
+    write_image(tmp_path / "a.zarr", image_from_array(DATA, "a"))
+    chunk = next(each for each in (tmp_path / "a.zarr/0/c").rglob("*") if each.is_file())
+    image = read_image(tmp_path / "a.zarr")
+    chunk.chmod(0)
+
+    with pytest.raises(FileReadError, match="it may not be read by you"):
+        np.asarray(image.data)
 
 
 def test_napari_offers_every_suffix():
