@@ -17,6 +17,7 @@ from qtpy.QtTest import QTest
 from demo.mouse import paint_stroke, wait_until
 from napari_unet.core.image import image_from_array
 from napari_unet.io.images import read_image, write_image
+from napari_unet.plugin.data_sets import DataSets
 from napari_unet.plugin.dock import UNetDock
 from tests.plugin.conftest import await_view, messages
 
@@ -109,27 +110,32 @@ def two_images(stack, tmp_path: Path) -> Path:
     return path
 
 
-def test_of_several_data_sets_another_one_is_chosen_in_the_dock(
-    viewer: Viewer, dock: UNetDock, two_images: Path, stack
-) -> None:
+@pytest.fixture
+def choice(viewer: Viewer, dock: UNetDock, two_images: Path) -> DataSets:
+    """Where another image of that file is chosen, once it is open."""
     viewer.open(str(two_images), plugin=READER)
     await_view(viewer, dock)
-    combo = dock.image_group.data_sets
-    wait_until(combo.isVisible, 20, "the data sets to be listed")
-    assert [combo.itemText(n) for n in range(combo.count())] == [
+    wait_until(dock.image_group.data_sets.isVisible, 20, "the data sets to be listed")
+    return dock.image_group.data_sets
+
+
+def test_of_several_data_sets_another_one_is_chosen_in_the_dock(
+    viewer: Viewer, dock: UNetDock, choice: DataSets, stack
+) -> None:
+    assert [choice.itemText(n) for n in range(choice.count())] == [
         "volume/raw  (4 × 128 × 128, uint8)",
         "volume/labels/cells  (4 × 128 × 128, uint32)",
         "volume/left half  (4 × 128 × 64, uint8)",
     ]
-    assert combo.currentIndex() == 0
+    assert choice.currentIndex() == 0
 
-    combo.setFocus()
-    QTest.keyClick(combo, Qt.Key_End)
+    choice.setFocus()
+    QTest.keyClick(choice, Qt.Key_End)
     wait_until(lambda: dock.session.image.shape == (4, 128, 64), 20, "the other data set")
     await_view(viewer, dock)
 
     np.testing.assert_array_equal(np.asarray(dock.session.image.data), stack[0][..., :64])
-    wait_until(lambda: combo.currentData() == "volume/left half", 20, "the choice")
+    wait_until(lambda: choice.currentData() == "volume/left half", 20, "the choice")
     # Nothing was painted on the one before, so it and its mask have gone.
     assert [layer.name for layer in viewer.layers if isinstance(layer, Image)] == [
         "zwei Bilder left half"
@@ -139,30 +145,22 @@ def test_of_several_data_sets_another_one_is_chosen_in_the_dock(
 
 
 def test_labels_in_the_file_are_opened_over_the_image(
-    viewer: Viewer, dock: UNetDock, two_images: Path, stack
+    viewer: Viewer, dock: UNetDock, choice: DataSets, stack
 ) -> None:
-    viewer.open(str(two_images), plugin=READER)
-    await_view(viewer, dock)
-    combo = dock.image_group.data_sets
-    wait_until(combo.isVisible, 20, "the data sets to be listed")
-    QTest.keyClick(combo, Qt.Key_Down)
+    QTest.keyClick(choice, Qt.Key_Down)
     wait_until(lambda: "zwei Bilder cells" in viewer.layers, 20, "the labels")
 
     labels = viewer.layers["zwei Bilder cells"]
     assert isinstance(labels, Labels)
     np.testing.assert_array_equal(np.asarray(labels.data), stack[1])
-    assert combo.currentData() == "volume/raw"
+    assert choice.currentData() == "volume/raw"
     assert dock.session.image.shape == stack[0].shape
 
 
 def test_a_project_of_a_chosen_data_set_opens_with_it(
-    viewer: Viewer, dock: UNetDock, two_images: Path, stack
+    viewer: Viewer, dock: UNetDock, two_images: Path, choice: DataSets, stack
 ) -> None:
-    viewer.open(str(two_images), plugin=READER)
-    await_view(viewer, dock)
-    combo = dock.image_group.data_sets
-    wait_until(combo.isVisible, 20, "the data sets to be listed")
-    QTest.keyClick(combo, Qt.Key_End)
+    QTest.keyClick(choice, Qt.Key_End)
     wait_until(lambda: dock.session.image.shape == (4, 128, 64), 20, "the other data set")
     await_view(viewer, dock)
     dock.correct_group.choose(2)
@@ -174,7 +172,7 @@ def test_a_project_of_a_chosen_data_set_opens_with_it(
     assert painted.any()
 
     # Back to the other one: what was painted on stays.
-    QTest.keyClick(combo, Qt.Key_Home)
+    QTest.keyClick(choice, Qt.Key_Home)
     wait_until(lambda: dock.session.image.shape == stack[0].shape, 20, "the first data set")
     assert "zwei Bilder left half" in viewer.layers
     await_view(viewer, dock)
@@ -183,7 +181,7 @@ def test_a_project_of_a_chosen_data_set_opens_with_it(
     wait_until(lambda: dock.session.project is not None, 60, "the project")
     assert dock.session.image.shape == (4, 128, 64)
     np.testing.assert_array_equal(viewer.layers["corrections"].data, painted)
-    wait_until(lambda: combo.currentData() == "volume/left half", 20, "the choice")
+    wait_until(lambda: choice.currentData() == "volume/left half", 20, "the choice")
     assert messages() == []
 
 
