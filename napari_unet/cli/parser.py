@@ -1131,7 +1131,3 @@ def _info(parsed: argparse.Namespace) -> None:
             ensure_ascii=False,
         )
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())
