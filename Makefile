@@ -45,12 +45,14 @@ else
 endif
 
 # Tests of windows draw with the processor, so two at a time are enough; each has its own screen.
+# They are all as nice as the threads of the program that stay behind, which would else wait for
+# the window of the other test.
 test: system $(BIN)/.ready
 ifdef TESTS
-	$(BIN)/python -m pytest -n 2 $(TESTS)
+	nice $(BIN)/python -m pytest -n 2 $(TESTS)
 else
 	$(BIN)/python -m pytest -n auto tests --ignore tests/plugin
-	$(BIN)/python -m pytest -n 2 tests/plugin
+	nice $(BIN)/python -m pytest -n 2 tests/plugin
 endif
 
 check: $(BIN)/.ready

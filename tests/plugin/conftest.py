@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from napari_unet.plugin.layers import section_in_view
 
 SIZE = 128
 SECTIONS = 4
+
+# Where Mesa draws with the processor: one thread to a window, since two are tested at a time.
+os.environ.setdefault("LP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
