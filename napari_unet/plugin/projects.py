@@ -27,7 +27,7 @@ from napari_unet.core.image import SectionIndex
 from napari_unet.core.model import UNetModel
 from napari_unet.core.prediction import nearest_first
 from napari_unet.io.extras import MissingLibraryError
-from napari_unet.io.files import FileReadError, FileWriteError
+from napari_unet.io.files import FileReadError, FileWriteError, replacing
 from napari_unet.io.images import file_of, read_image, write_image
 from napari_unet.io.model_files import find_model
 from napari_unet.io.models import (
@@ -176,9 +176,6 @@ class ProjectKeeper(QObject):
             project = open_project(folder)
             self._end()
             session.project = project
-            session.versions = tuple(
-                _moved(each, before.folder, folder) for each in session.versions
-            )
             # What came while it was copied; only what differs is written.
             project.painted()
             project.paint(strokes)
@@ -215,6 +212,12 @@ class ProjectKeeper(QObject):
         if project is None or self._opening:
             return
         with self._complaining():
+            # A training writes into the project with which it began, of which this may be a copy.
+            versions = self._session.versions
+            brought = tuple(_brought(each, project.folder) for each in versions)
+            if brought != versions:
+                self._session.versions = brought  # which comes back here
+                return
             self._keep_models(project)
             project.save(self._state(project.state.image))
 
@@ -579,15 +582,21 @@ def _kept(version: StoredVersion, project: Project) -> KeptVersion:
     )
 
 
-def _moved(version: KeptVersion, before: Path, folder: Path) -> KeptVersion:
-    """A version whose weights have come along to another folder."""
+def _brought(version: KeptVersion, folder: Path) -> KeptVersion:
+    """A version whose weights lie in a project, wherever the training wrote them."""
     path = version.path
-    if path is None or not path.is_relative_to(before):
+    bundled = {each.path for each in bundled_models()}
+    if path is None or path in bundled or path.is_relative_to(folder):
         return version
-    copy = folder / path.relative_to(before)
-    if not copy.exists():  # it came while the others were copied
+    within = path.parts[-2:]
+    if VERSIONS in path.parts:  # of another project
+        last = len(path.parts) - path.parts[::-1].index(VERSIONS)
+        within = path.parts[last:]
+    copy = Path(folder, VERSIONS, *within)
+    if not copy.exists():
         copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(path, copy)
+        with replacing(copy) as temporary:
+            shutil.copyfile(path, temporary)
     return replace(version, path=copy)
 
 

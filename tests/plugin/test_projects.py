@@ -267,6 +267,28 @@ def test_a_project_saved_elsewhere_is_gone_on_with_there(
     assert any("there already" in said for said in messages())
 
 
+def test_versions_of_a_training_that_goes_on_lie_in_the_copy_that_is_gone_on_with(
+    viewer: Viewer, dock: UNetDock, opened: Image, tmp_path: Path
+) -> None:
+    paint(viewer, dock)
+    dock.learn_group.options["patch_size"].value = 64
+    start(dock, steps=10_000)
+    dock.project_group.save_to(tmp_path / "other.unet")
+    wait_until(lambda: dock.projects.copying is None, 60, "the copy")
+    copied = len(dock.session.versions)
+    wait_until(lambda: len(dock.session.versions) > copied, 120, "another version")
+    dock.learn_group.stop.click()
+    await_idle(dock)
+    versions = dock.session.versions
+    shutil.rmtree(tmp_path / "Präparat 1.unet")
+    folder = closed(viewer, dock)
+    assert folder == tmp_path / "other.unet"
+    reopen(viewer, dock, folder)
+    assert [each.number for each in dock.session.versions] == [each.number for each in versions]
+    for each in dock.session.versions:
+        assert each.load().steps == each.steps
+
+
 @pytest.mark.parametrize("broken", ["newer", "damaged", "none"])
 def test_a_project_that_cannot_be_opened_is_told_of_and_changes_nothing(
     viewer: Viewer, dock: UNetDock, opened: Image, broken: str, tmp_path: Path
