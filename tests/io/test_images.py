@@ -109,17 +109,6 @@ def test_a_folder_that_may_not_be_looked_into_is_told(tmp_path, name, mode):
     path.chmod(0o700)
 
 
-@pytest.mark.usefixtures("permissions_count")
-def test_a_part_of_a_store_that_may_not_be_read_is_told(tmp_path):
-    write_image(tmp_path / "a.zarr", image_from_array(DATA, "a"))
-    chunk = next(each for each in (tmp_path / "a.zarr/0/c").rglob("*") if each.is_file())
-    image = read_image(tmp_path / "a.zarr")
-    chunk.chmod(0)
-
-    with pytest.raises(FileReadError, match="it may not be read by you"):
-        np.asarray(image.data)
-
-
 def test_napari_offers_every_suffix():
     manifest = yaml.safe_load((REPOSITORY / "napari_unet" / "napari.yaml").read_text("utf-8"))
     reader = next(
