@@ -593,7 +593,8 @@ def _brought(version: KeptVersion, folder: Path) -> KeptVersion:
         last = len(path.parts) - path.parts[::-1].index(VERSIONS)
         within = path.parts[last:]
     copy = Path(folder, VERSIONS, *within)
-    if not copy.exists():
+    # Better weights of the same number may have come since it was copied.
+    if not copy.exists() or path.stat().st_mtime_ns > copy.stat().st_mtime_ns:
         copy.parent.mkdir(parents=True, exist_ok=True)
         with replacing(copy) as temporary:
             shutil.copyfile(path, temporary)
