@@ -290,7 +290,7 @@ class LiveConfig(Config):
         maximum=1.0,
     )
     pixels: int = option(3000, "Painted pixels that are learnt from.", minimum=10)
-    iterations: int = option(15, "Steps of the optimiser after a stroke.", minimum=1)
+    iterations: int = option(20, "Steps of the optimiser after a stroke.", minimum=1)
     seed: int = option(0, "Seed of the pixels that are chosen.", minimum=0)
 
 

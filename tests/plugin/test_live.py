@@ -130,8 +130,8 @@ def test_undo_and_erasing_are_answered(viewer: Viewer, dock: UNetDock, image_lay
     viewer.layers["corrections"].undo()
     wait_until(lambda: dock.session.live is not second, 10, "the answer to the undo")
     await_rest(dock)
-    # The same problem, from another start: near the solution after the steps there is time for.
-    assert (mask_in_view(viewer) == after_one).mean() > 0.97
+    # The same problem, from another start: all but the same solution.
+    assert (mask_in_view(viewer) == after_one).mean() > 0.99
     third = dock.session.live
     assert third is not first
     dock.correct_group.erase.click()
