@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -37,6 +38,9 @@ SIDE = 1024
 NETWORK = LIGHT_NETWORK.replace(depth=2, width=4, classes=2, dropout=0.0)
 PREDICTED = 3
 """Sections that are predicted, those nearest to the one in view."""
+
+LINKS = 50_000
+"""Names that one file is given; file systems allow for 65,000."""
 
 PATIENCE = 1800
 """Seconds after which something that does not come about is an error."""
@@ -64,10 +68,14 @@ def write_volume(path: Path, sections: int) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (CHUNK, CHUNK), np.uint8)
     group[FULL][0, :CHUNK, :CHUNK] = noise
     (first,) = (each for each in (path / FULL / "c").rglob("*") if each.is_file())
-    for index in np.ndindex(sections, SIDE // CHUNK, SIDE // CHUNK):
+    for number, index in enumerate(np.ndindex(sections, SIDE // CHUNK, SIDE // CHUNK)):
         chunk = path.joinpath(FULL, "c", *map(str, index))
         chunk.parent.mkdir(parents=True, exist_ok=True)
-        if chunk != first:
+        if chunk == first:
+            continue
+        if number % LINKS == 0:
+            first = Path(shutil.copyfile(first, chunk))
+        else:
             os.link(first, chunk)
 
 

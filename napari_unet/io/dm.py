@@ -12,6 +12,7 @@ import numpy as np
 from napari_unet.core.image import ImageArray
 from napari_unet.core.units import PIXEL, positive_number, standard_unit
 from napari_unet.io.files import FileReadError, reading
+from napari_unet.io.lazy import raw_array
 from napari_unet.io.ncem import ncem_reader
 
 _DTYPES = {
@@ -76,7 +77,7 @@ class _Signal:
 
 
 def read_dm(path: Path) -> ImageArray:
-    """Return the first image of a DM3 or DM4 file that is no thumbnail, as a memory map.
+    """Return the first image of a DM3 or DM4 file that is no thumbnail; large ones stay on disk.
 
     Images at several energies are a stack along Z; colours are red, green and blue samples.
     Lengths of reciprocal space are not known to us, so diffraction patterns have no pixel size.
@@ -102,8 +103,7 @@ def read_dm(path: Path) -> ImageArray:
             f"Cannot read {path}: it is cut short or damaged ({size} bytes, where its image of "
             f"{chosen} should end at {chosen.offset + bytes_needed}). Copy it anew."
         )
-    with reading(path):
-        data = np.memmap(path, dtype, "r", chosen.offset, shape)
+    data = raw_array(path, dtype, chosen.offset, shape)
     return _image(data, chosen, path.name.split(".")[0])
 
 

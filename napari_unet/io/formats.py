@@ -59,7 +59,7 @@ FORMATS = (
         (".tif", ".tiff"),
         read_tiff,
         lambda head: head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
-        "uncompressed: memory map; compressed: by page, where it is large",
+        "large ones: by row where they are uncompressed, else by page",
         "OME, Thermo Fisher (FEI), Zeiss, TVIPS, Olympus SIS, DigitalMicrograph, ImageJ, else the "
         "resolution tags if they are not a printer's",
         "more axes than time, channel, Z, Y, X and colours",
@@ -73,7 +73,7 @@ FORMATS = (
         ),
         read_mrc,
         lambda head: head[208:211] == b"MAP",
-        "memory map; compressed files are read at once",
+        "large ones by row; compressed files are read at once",
         "cell size, else the extended header of FEI; 0 is unknown",
         "complex numbers (modes 3, 4), colours (16), 4 bits (101)",
     ),
@@ -84,7 +84,7 @@ FORMATS = (
         lambda head: (
             head[:4] in (b"\0\0\0\3", b"\0\0\0\4") and b"\0\0\0\1" in (head[8:12], head[12:16])
         ),
-        "memory map",
+        "large ones by row",
         "calibration of each axis; none for reciprocal units",
         "spectra, complex numbers, files in the byte order of old Macs",
     ),
@@ -123,7 +123,7 @@ FORMATS = (
         (".nrrd", ".nhdr"),
         read_nrrd,
         lambda head: head[:4] == b"NRRD",
-        "raw: memory map; gzip, bzip2, text and hex are read at once",
+        "raw: large ones by row; gzip, bzip2, text and hex are read at once",
         "space directions or spacings, with their units if they are told",
         "data in several files, blocks of bytes",
     ),

@@ -3,10 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from napari_unet.io.files import FileReadError, reading
+
+LARGEST_IN_MEMORY = 2**26
+"""Bytes up to which images are read at once where they could be read in parts, too."""
+
+
+def raw_array(path: Path, dtype: npt.DTypeLike, start: int, shape: tuple[int, ...]) -> Any:
+    """Return an array that lies in a file as it is in memory.
+
+    Small ones are read at once; of others, rows are read when they are looked at. Files are not
+    mapped into memory: where another program cuts a mapped file short, the system ends every
+    process that looks into it.
+
+    Parameters
+    ----------
+    start
+        Bytes before the array.
+    shape
+        At least two axes, the last one fastest.
+
+    Returns
+    -------
+    numpy or dask array
+        In the byte order of this machine.
+
+    Raises
+    ------
+    FileReadError
+        If the file cannot be read or is cut short; later, too, when a part is read.
+    """
+    source = _RawFile(path, np.dtype(dtype), start, shape)
+    if source.nbytes <= LARGEST_IN_MEMORY:
+        return source[(slice(None),) * len(shape)]
+    row = source.nbytes // int(np.prod(shape[: source.sections + 1], dtype=object))
+    rows = min(shape[source.sections], max(1, LARGEST_IN_MEMORY // row))
+    return chunked(source, (1,) * source.sections + (rows, *shape[source.sections + 1 :]))
 
 
 def stack_of(
@@ -43,12 +82,57 @@ def chunked(source: Any, chunks: Sequence[int] | Sequence[Sequence[int]]) -> Any
 
 
 def native(data: Any) -> Any:
-    """Return an array in the byte order of this machine; sections of another are turned lazily."""
-    dtype = np.dtype(data.dtype)
-    if dtype.isnative:
-        return data
-    section = data.shape[-2:]
-    return chunked(data, (1,) * (data.ndim - 2) + tuple(section)).astype(dtype.newbyteorder("="))
+    """Return a numpy or dask array in the byte order of this machine."""
+    return data.astype(data.dtype.newbyteorder("="), copy=False)
+
+
+@dataclass(frozen=True)
+class _RawFile:
+    """What dask slices: an array in a file that is opened anew for each part."""
+
+    path: Path
+    stored: np.dtype[Any]
+    start: int
+    shape: tuple[int, ...]
+
+    @property
+    def sections(self) -> int:
+        """Number of axes before rows; three or four values in the end are colours of a pixel."""
+        return max(0, len(self.shape) - (3 if self.shape[-1] in (3, 4) else 2))
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of what is read, in the byte order of this machine."""
+        return self.stored.newbyteorder("=")
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the whole array."""
+        return int(np.prod(self.shape, dtype=object)) * self.stored.itemsize
+
+    def __getitem__(self, key: Any) -> npt.NDArray[Any]:
+        """Return a part; `key` has a number or a slice for each axis."""
+        leading, (rows, *row) = self.shape[: self.sections], self.shape[self.sections :]
+        numbers = np.arange(int(np.prod(leading, dtype=int))).reshape(leading)
+        wanted = np.asarray(numbers[key[: self.sections]])
+        within = np.arange(rows)[key[self.sections]]
+        first, last = (int(np.min(within)), int(np.max(within)) + 1) if np.size(within) else (0, 0)
+        found = np.empty((wanted.size, last - first, *row), self.stored)
+        with reading(self.path), self.path.open("rb") as file:
+            for part, number in zip(found, wanted.flat, strict=True):
+                file.seek(self.start + (int(number) * rows + first) * part[:1].nbytes)
+                if file.readinto(part) < part.nbytes:
+                    raise FileReadError(
+                        f"Cannot read {self.path}: it is cut short ({self.path.stat().st_size} "
+                        f"bytes, where it should have {self.start + self.nbytes}). Copy it anew."
+                    )
+        chosen = found[:, within - first].reshape(*wanted.shape, *np.shape(within), *row)
+        return chosen[(..., *key[self.sections + 1 :])].astype(self.dtype, copy=False)
 
 
 class _Sections:

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from napari_unet.core.image import ImageArray
 from napari_unet.core.units import PIXEL, positive_number
 from napari_unet.io.files import FileReadError, reading
-from napari_unet.io.lazy import native
+from napari_unet.io.lazy import native, raw_array
 
 _HEADER = 1024
 """Bytes before the extended header."""
@@ -32,7 +31,7 @@ _ADVICE = (
 
 
 def read_mrc(path: Path) -> ImageArray:
-    """Return the images or the volume in an MRC file, as a memory map unless it is compressed.
+    """Return the images or the volume in an MRC file; large ones stay on disk unless compressed.
 
     A voxel size of 0 is an unknown one. Files older than the format's mark ``MAP`` are read with
     a warning.
@@ -64,7 +63,9 @@ def read_mrc(path: Path) -> ImageArray:
             microscope = file.indexed_extended_header if from_fei else None
     _check(path, header)
     if not compressed:
-        data = _mapped(path, header)
+        data = _raw(path, header)
+    elif data is not None and _is_unsigned(header):
+        data = data.view(np.uint8)
     if data is None:
         raise FileReadError(f"Cannot read {path}: it is cut short. Copy it anew.")
     if bytes(header.map)[:3] != b"MAP":
@@ -73,8 +74,6 @@ def read_mrc(path: Path) -> ImageArray:
             "read all the same; check that it looks right.",
             stacklevel=2,
         )
-    if data.dtype == np.int8 and _is_unsigned(header):
-        data = data.view(np.uint8)
     voxel_size = _voxel_size(header, microscope)
     sizes: list[float | None] = [voxel_size[axis] for axis in _axes_of_file(header)]
     if data.ndim > 2 and int(header.ispg) == 0 and int(header.mz) == 1 < data.shape[0]:
@@ -121,7 +120,7 @@ def _axes_of_file(header: Any) -> tuple[int, int, int]:
     return (sections, rows, columns) if {sections, rows, columns} == {1, 2, 3} else (3, 2, 1)
 
 
-def _mapped(path: Path, header: Any) -> npt.NDArray[Any]:
+def _raw(path: Path, header: Any) -> Any:
     from mrcfile.utils import data_dtype_from_header, data_shape_from_header
 
     dtype, shape = data_dtype_from_header(header), data_shape_from_header(header)
@@ -132,11 +131,12 @@ def _mapped(path: Path, header: Any) -> npt.NDArray[Any]:
             f"Cannot read {path}: it is cut short ({size} bytes, where it says it has {end}). "
             "Copy it anew."
         )
-    with reading(path, _ADVICE):
-        return np.memmap(path, dtype, "r", start, shape)
+    return raw_array(path, np.uint8 if _is_unsigned(header) else dtype, start, shape)
 
 
 def _is_unsigned(header: Any) -> bool:
+    if int(header.mode) != 0:
+        return False
     order = header.mode.dtype.byteorder
     stamp, flags = np.frombuffer(bytes(header.extra2)[40:48], np.dtype("i4").newbyteorder(order))
     return bool(stamp == _IMOD_STAMP and not flags & _IMOD_SIGNED)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from napari_unet.core.image import ImageArray
 from napari_unet.core.units import PIXEL, positive_number, standard_unit
 from napari_unet.io.files import FileReadError, reading
-from napari_unet.io.lazy import native
+from napari_unet.io.lazy import native, raw_array
 
 _TYPES = {
     "i1": ("signed char", "int8", "int8_t"),
@@ -51,7 +51,7 @@ _ADVICE = (
 
 
 def read_nrrd(path: Path) -> ImageArray:
-    """Return the array in an NRRD file, with raw data as a memory map.
+    """Return the array in an NRRD file, of which large raw data is read in parts.
 
     Raises
     ------
@@ -118,7 +118,7 @@ def _hexadecimal(
 
 def _raw(
     path: Path, holder: Path, header: dict[str, Any], start: int, shape: tuple[int, ...]
-) -> npt.NDArray[Any]:
+) -> Any:
     dtype = _dtype(path, header)
     wanted = int(np.prod(shape, dtype=object)) * dtype.itemsize
     size = holder.stat().st_size
@@ -134,8 +134,7 @@ def _raw(
             f"Cannot read {holder}: it is cut short ({size} bytes, where the header says it has "
             f"{max(start, 0) + wanted}). Copy it anew."
         )
-    with reading(holder, _ADVICE):
-        return np.memmap(holder, dtype, "r", start, shape)
+    return raw_array(holder, dtype, start, shape)
 
 
 def _dtype(path: Path, header: dict[str, Any], text: bool = False) -> np.dtype[Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import struct
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from napari_unet.core.annotations import ClassTable
 from napari_unet.core.image import ImageArray
 from napari_unet.core.units import PIXEL, nanometres, positive_number, standard_unit
 from napari_unet.io.files import reading, replacing
-from napari_unet.io.lazy import native
+from napari_unet.io.lazy import LARGEST_IN_MEMORY, native, raw_array
 from napari_unet.io.streaming import ordered_axes, sections_of
 from napari_unet.io.tiff_pages import lazy_series
 from napari_unet.io.tiff_vendors import VENDORS_TAGS, Spacing, vendors_spacing
@@ -28,11 +27,6 @@ LARGEST_PLAUSIBLE_PIXEL = 1e4
 
 LARGEST_CLASSIC = 2**32 - 2**25
 """Bytes that fit into a TIFF that is no BigTIFF; ImageJ reads BigTIFF only through Bio-Formats."""
-
-LARGEST_IN_MEMORY = 2**26
-"""Bytes up to which compressed images are read at once."""
-
-_NATIVE = "<" if sys.byteorder == "little" else ">"
 
 _IMAGEJ_UNITS = {"µm": "micron", "Å": "angstrom"}
 """Spellings for units that are no ASCII, as TIFF descriptions must be."""
@@ -49,8 +43,7 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())
 def read_tiff(path: Path) -> ImageArray:
     """Return the first series of a TIFF file.
 
-    Uncompressed data stays on disk (memory map); of large compressed stacks, pages are read when
-    they are looked at. Axes that TIFF does not name are taken as Z. Where a microscope's program
+    Of large stacks, pages or rows are read when they are looked at. Axes that TIFF does not name are taken as Z. Where a microscope's program
     tells the pixel size in tags of its own, these go before the resolution tags.
 
     Raises
@@ -64,16 +57,15 @@ def read_tiff(path: Path) -> ImageArray:
             _check_whole(path, file)
             axes = _axes(series.axes)
             spacing = _spacing(file)
-            contiguous = series.dataoffset is not None
-            large = series.nbytes > LARGEST_IN_MEMORY
-            if contiguous and (large or file.byteorder == _NATIVE):
-                data = tifffile.memmap(path, mode="r")
+            if series.dataoffset is not None:
+                dtype = np.dtype(series.dtype).newbyteorder(file.byteorder)
+                data = raw_array(path, dtype, series.dataoffset, series.shape)
             else:
+                large = series.nbytes > LARGEST_IN_MEMORY
                 data = lazy_series(path, series) if large else None
                 if data is None:
                     data = series.asarray()
-                    data = data.astype(data.dtype.newbyteorder("="), copy=False)
-        data = native(data.reshape(series.shape))
+                data = native(data.reshape(series.shape))
         if spacing.get("Z", (0, ""))[1] in ("s", "ms") and "T" not in axes:
             axes, spacing["T"] = axes.replace("Z", "T"), spacing["Z"]
         scale, units = zip(*(spacing.get(a, (1.0, _unknown(a))) for a in axes), strict=True)

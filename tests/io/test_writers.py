@@ -266,7 +266,7 @@ def test_a_lazy_stack_is_written_as_tiff_without_being_in_memory(tmp_path):
     with tifffile.TiffFile(tmp_path / "a.tif") as file:
         assert np.array_equal(file.asarray(), example("TZYX").data)
         assert file.imagej_metadata["classes"] == "1 background, 2 membrane"
-    assert isinstance(read_image(tmp_path / "a.tif").data.base, np.memmap)
+        assert file.series[0].dataoffset is not None  # one piece, as ImageJ maps it
 
 
 @pytest.mark.parametrize("suffix", WRITERS)
