@@ -83,16 +83,17 @@ class StoredArray:
         self._signs = [each for name in NODE_FILES if (each := self._folder / name).is_file()]
         if not self._signs and self._folder.is_dir():
             self._signs = [self._folder]
-        # In shards, chunks are no files; nor are they in archives.
+        # In shards, chunks are no files; there, and in archives, checksums tell of what is cut short.
         compressors = array.compressors if array.shards is None and self._signs else ()
         self._is_blosc = bool(compressors) and "blosc" in type(compressors[-1]).__name__.lower()
+        self._is_checked = bool(self._signs) and (self._is_blosc or array.shards is not None)
         self.shape = tuple(int(n) for n in array.shape)
         self.ndim = len(self.shape)
         self.dtype = np.dtype(array.dtype).newbyteorder("=")
 
     def __getitem__(self, selection: Any) -> npt.NDArray[Any]:
         try:
-            for place in self._places(selection) if self._is_blosc else ():
+            for place in self._places(selection) if self._is_checked else ():
                 self._check_whole(place)
             found = self._array.oindex[selection]
         except Exception as error:
@@ -108,14 +109,17 @@ class StoredArray:
     def _check_whole(self, place: Sequence[int]) -> None:
         """Complain of a chunk that was cut short; the library decodes some of these into anything.
 
-        Blosc's header tells how many bytes there are.
+        Blosc's header tells how many bytes there are. Empty shards would count as missing.
         """
         try:
             with (self._folder / self._key(place)).open("rb") as file:
                 header, size = file.read(_BLOSC_HEADER), os.fstat(file.fileno()).st_size
         except FileNotFoundError:
             return
-        told = int.from_bytes(header[-4:], "little") if len(header) == _BLOSC_HEADER else 0
+        if not size:
+            raise ValueError("it is empty")
+        has_header = self._is_blosc and len(header) == _BLOSC_HEADER
+        told = int.from_bytes(header[-4:], "little") if has_header else 0
         if size < told:
             raise ValueError(f"it has {size} bytes, where its header tells of {told}")
 
@@ -142,7 +146,7 @@ class StoredArray:
         """The first chunk of a selection that cannot be read, and why."""
         for place in self._places(selection):
             try:
-                if self._is_blosc:
+                if self._is_checked:
                     self._check_whole(place)
                 self._array[
                     tuple(

@@ -1,7 +1,9 @@
 import json
+import os
 import shutil
 import zipfile
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -266,6 +268,35 @@ def test_a_damaged_chunk_is_named_when_it_is_looked_at(tmp_path, codec, content)
         np.asarray(image.data[2])
     with pytest.raises(FileReadError, match="the chunk c/0/1/0"):
         np.asarray(image.data[..., 12:14, 3])
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+@pytest.mark.parametrize("kept", [0, 0.5, 1])
+def test_a_chunk_or_shard_that_is_cut_short_is_named(tmp_path, sharded, kept):
+    path = tmp_path / "em.zarr"
+    zarr.create_array(
+        path,
+        data=VALUES,
+        chunks=(3, 5, 15) if sharded else (6, 10, 30),
+        shards=(6, 10, 30) if sharded else None,
+        compressors=zarr.codecs.BloscCodec(),
+    )
+    chunk = path / "c/0/1/0"
+    os.truncate(chunk, int(kept * (chunk.stat().st_size - 1)))
+    image = read_image(path)
+
+    assert np.array_equal(np.asarray(image.data[:, :10]), VALUES[:, :10])
+    with pytest.raises(FileReadError, match="the chunk c/0/1/0 cannot be decoded"):
+        np.asarray(image.data[2])
+
+
+def test_a_zipped_store_that_is_cut_short_is_refused(tmp_path):
+    written_ome(tmp_path / "em.zarr", "0.5", levels=2)
+    archive = Path(shutil.make_archive(str(tmp_path / "em.zarr"), "zip", tmp_path / "em.zarr"))
+    os.truncate(archive, archive.stat().st_size - 1)
+
+    with pytest.raises(FileReadError, match=r"em\.zarr\.zip.*copy it anew"):
+        read_image(archive)
 
 
 def test_truncated_metadata_are_named(tmp_path):
