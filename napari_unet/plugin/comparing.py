@@ -7,17 +7,19 @@ from typing import Any
 
 import napari.viewer
 import numpy as np
-import numpy.typing as npt
 from magicgui.widgets import ComboBox
 from napari.layers import Labels
 from napari.utils.notifications import show_error
 from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
 
-from napari_unet.core.metrics import ClassScores, class_scores
+from napari_unet.core.metrics import ClassScores, confusion_counts, scores_from_counts
 from napari_unet.plugin.forms import aligned
 from napari_unet.plugin.jobs import Job, call
 from napari_unet.plugin.layers import itself
 from napari_unet.plugin.shown import stored
+
+MOST = 255
+"""The largest number of a class."""
 
 
 class MaskComparison(QWidget):
@@ -73,10 +75,18 @@ class MaskComparison(QWidget):
 
 
 def _scores(predicted: Any, truth: Any) -> dict[int, ClassScores]:
-    masks: list[npt.NDArray[Any]] = []
-    for data in (predicted, truth):
-        mask = np.asarray(data)
-        if mask.min() < 0 or mask.max() > 255:
-            raise ValueError("A mask holds numbers above 255, so these are objects, not classes.")
-        masks.append(mask)
-    return class_scores(*masks)
+    """Compare masks section by section, since they may be larger than memory."""
+    if predicted.shape != truth.shape:
+        raise ValueError(
+            f"The mask has the shape {predicted.shape}, the truth {truth.shape}; they must be the "
+            "same."
+        )
+    counts = np.zeros((MOST + 1, MOST + 1), np.int64)
+    for index in np.ndindex(predicted.shape[:-2]):
+        found, true = np.asarray(predicted[index]), np.asarray(truth[index])
+        if min(found.min(), true.min()) < 0 or max(found.max(), true.max()) > MOST:
+            raise ValueError(
+                f"A mask holds numbers above {MOST}, so these are objects, not classes."
+            )
+        counts += confusion_counts(found, true, MOST)
+    return scores_from_counts(counts)

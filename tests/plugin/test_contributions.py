@@ -85,14 +85,14 @@ def test_menu_annotate_chooses_the_brush(viewer: Viewer, stack) -> None:
 
 
 def test_masks_are_compared_in_the_widget(viewer: Viewer) -> None:
-    truth = np.array([[1, 1, 2, 2]] * 4)
-    found = np.array([[1, 2, 2, 2]] * 4)
+    truth = np.array([[[1, 1, 2, 2]] * 4, [[2, 2, 2, 2]] * 4])
+    found = np.array([[[1, 2, 2, 2]] * 4, [[2, 2, 1, 1]] * 4])
     contributions.compare()
     _, widget = viewer.window.add_plugin_dock_widget(PLUGIN, "Compare masks")
     widget.prediction.value = viewer.add_labels(found, name="found")
     widget.truth.value = viewer.add_labels(truth, name="truth")
     widget.button.click()
-    wait_until(lambda: "0.800" in widget.result.text(), 10, "F1 of class 2: 2*8 / (2*8 + 4)")
+    wait_until(lambda: "0.727" in widget.result.text(), 10, "F1 of class 2: 2*16 / (2*16 + 12)")
 
 
 def test_closing_the_dock_ends_its_threads_and_leaves_the_viewer_usable(
