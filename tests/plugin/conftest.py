@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +24,12 @@ SECTIONS = 4
 
 # Where Mesa draws with the processor: one thread to a window, since two are tested at a time.
 os.environ.setdefault("LP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _frozen() -> None:
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
