@@ -46,13 +46,13 @@ endif
 
 # Tests of windows draw with the processor, so two at a time are enough; each has its own screen.
 # They are all as nice as the threads of the program that stay behind, which would else wait for
-# the window of the other test.
+# the window of the other test; and libraries compute in one thread.
 test: system $(BIN)/.ready
 ifdef TESTS
-	nice $(BIN)/python -m pytest -n 2 $(TESTS)
+	OMP_NUM_THREADS=1 nice $(BIN)/python -m pytest -n 2 $(TESTS)
 else
 	$(BIN)/python -m pytest -n auto tests --ignore tests/plugin
-	nice $(BIN)/python -m pytest -n 2 tests/plugin
+	OMP_NUM_THREADS=1 nice $(BIN)/python -m pytest -n 2 tests/plugin
 endif
 
 check: $(BIN)/.ready

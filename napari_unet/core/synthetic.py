@@ -101,7 +101,7 @@ class _Tissue:
         y = rows + self._warp[0] * drift[1] + self._warp[1] * drift[0]
         x = columns + self._warp[2] * drift[1] + self._warp[3] * drift[0]
         points = np.stack([np.full_like(y, depth), y, x], axis=-1).reshape(-1, 3)
-        distance, nearest = self._tree.query(points, k=2, workers=1)
+        distance, nearest = self._tree.query(points, k=2, workers=-1)
         gap = (distance[:, 1] - distance[:, 0]).reshape(size, size).astype(np.float32)
         cell = nearest[:, 0].reshape(size, size)
 
@@ -133,19 +133,21 @@ class _Tissue:
             if abs(across) >= 1:
                 continue
             here = radius * np.sqrt(1 - across**2)
-            dy, dx = y - centre[1], x - centre[2]
+            places = np.nonzero(cell == holder)
+            dy, dx = y[places] - centre[1], x[places] - centre[2]
             along = (dy * np.sin(angle) + dx * np.cos(angle)) / (here * elongation)
             side = (dx * np.sin(angle) - dy * np.cos(angle)) / here
             # Distance to the outline in units of the radius, never through the cell's membrane.
-            inside = np.minimum(1 - np.hypot(along, side), (gap - 9) / here)
-            body = (cell == holder) & (inside > 0)
+            inside = np.minimum(1 - np.hypot(along, side), (gap[places] - 9) / here)
+            body = inside > 0
             if body.sum() < 60:
                 continue
             cristae = 0.5 + 0.5 * np.cos(along * here * elongation * 2 * np.pi / 10 + 2.5 * side)
             rim = np.exp(-((inside * here / 2.4) ** 2))
             matrix = 112 - 62 * np.maximum(rim, 0.8 * cristae**3)
-            grey[body] = matrix[body]
-            labels[body] = 3
+            drawn = tuple(axis[body] for axis in places)
+            grey[drawn] = matrix[body]
+            labels[drawn] = 3
 
     def _draw_vesicles(
         self,

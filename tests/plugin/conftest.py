@@ -28,6 +28,7 @@ os.environ.setdefault("LP_NUM_THREADS", "1")
 
 @pytest.fixture(scope="session", autouse=True)
 def _frozen() -> None:
+    """Keep what was imported out of the collections that napari makes when a window closes."""
     gc.collect()
     gc.freeze()
 

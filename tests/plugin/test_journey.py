@@ -55,7 +55,7 @@ def test_strokes_on_mistakes_mend_the_mask_and_the_export_is_what_is_shown(
     assert mended.sum() > 20
 
     options = dock.learn_group.options
-    options["patch_size"].value, options["steps"].value = 128, 60
+    options["patch_size"].value, options["steps"].value = 128, 24
     dock.learn_group.start.click()
     wait_until(lambda: dock.trainer.state == "idle", 200, "the training to end")
     await_view(viewer, dock)

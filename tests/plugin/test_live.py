@@ -195,7 +195,7 @@ def test_head_moves_on_to_the_weights_that_were_learnt(
 ) -> None:
     wait_until(lambda: dock.session.live is not None, 60, "the head")
     first = dock.session.live.model
-    start(dock, steps=6)
+    start(dock, steps=3)
     await_idle(dock)
     wait_until(lambda: dock.session.live.model is dock.session.model, 60, "the new features")
     assert dock.session.live.model is not first
