@@ -27,7 +27,7 @@ from napari_unet.core.live import LiveModel
 from napari_unet.core.model import check_takes_grey
 from napari_unet.core.network import UNet
 from napari_unet.core.tiles import tile_probabilities
-from napari_unet.core.tiling import Tile, plan_tiles
+from napari_unet.core.tiling import RowStrips, Tile, plan_tiles
 
 Yielded = TypeVar("Yielded")
 Returned = TypeVar("Returned")
@@ -177,6 +177,7 @@ def predict(
         index = remaining.pop(0)
         section = image.data[index] if index else image.data
         normalisation = (foreign.normalisation(section) if foreign else None) or statistics
+        strips = section if isinstance(section, np.ndarray) else RowStrips(section)
         tiles = planned()
         number = 0
         while number < len(tiles):
@@ -184,7 +185,7 @@ def predict(
                 return
             tile = tiles[number]
             try:
-                probabilities = look(section, tile, normalisation)
+                probabilities = look(strips, tile, normalisation)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise

@@ -66,6 +66,33 @@ def mirrored_indices(start: int, stop: int, length: int) -> npt.NDArray[np.intp]
     return np.where(indices < length, indices, period - indices).astype(np.intp)
 
 
+class RowStrips:
+    """A section that lies on disk, of which whole rows are read and kept until others are asked for.
+
+    Tiles see overlapping parts of a section, which would else be read, and often decoded, several
+    times.
+
+    Parameters
+    ----------
+    section
+        (Y, X), anything with ``shape``, ``dtype`` and slicing.
+    """
+
+    def __init__(self, section: Any) -> None:
+        self._section = section
+        self._first = 0
+        self._kept = np.empty((0, section.shape[-1]), section.dtype)
+        self.shape = section.shape
+        self.dtype = section.dtype
+
+    def __getitem__(self, key: tuple[Any, slice, slice]) -> npt.NDArray[Any]:
+        """Return a rectangle; `key` is an ellipsis, and rows and columns within the section."""
+        _, rows, columns = key
+        if rows.start < self._first or rows.stop > self._first + len(self._kept):
+            self._kept, self._first = np.asarray(self._section[rows]), rows.start
+        return self._kept[rows.start - self._first : rows.stop - self._first, columns]
+
+
 def read_mirrored(section: Any, top: int, left: int, height: int, width: int) -> npt.NDArray[Any]:
     """Return a rectangle of a section (..., Y, X) that may reach beyond it, mirrored there.
 

@@ -107,6 +107,34 @@ def test_a_mask_has_the_shape_and_meaning_of_its_image(shape):
     assert np.array_equal(shares.data.argmax(axis=0) + 1, mask.data)
 
 
+class OnDisk:
+    """A section that remembers which rows are read of it."""
+
+    def __init__(self, grey):
+        self.grey, self.shape, self.dtype, self.rows_read = grey, grey.shape, grey.dtype, []
+
+    def __getitem__(self, rows):
+        self.rows_read.append((rows.start, rows.stop))
+        return self.grey[rows]
+
+
+@pytest.mark.parametrize("averaging", ["none", "symmetries", "rotations"])
+@pytest.mark.parametrize("magnification", [1.0, 1.3])
+def test_of_a_section_on_disk_the_rows_of_a_row_of_tiles_are_read_together(
+    averaging, magnification
+):
+    model = replace(tiny_model(), pixel_size=4.0)
+    image = image_from_array(noise_image(90, 200).data, "a", 4.0 * magnification)
+    config = EXACT.replace(tile_size=32, test_time_augmentation=averaging)
+    section = OnDisk(image.data)
+
+    found = predicted(model, image.with_data(section), config, statistics=grey_statistics(image))
+
+    np.testing.assert_array_equal(found.data, predicted(model, image, config).data)
+    turned = 2 if averaging == "rotations" else 1  # what is seen aslant needs some rows more
+    assert len(section.rows_read) <= 3 * turned
+
+
 def test_every_section_of_a_stack_is_predicted_by_itself():
     model, image = tiny_model(), noise_image(2, 2, 20, 24)
     statistics = grey_statistics(image)
