@@ -145,12 +145,14 @@ def survive(folder: Path, kills: int, seed: int) -> tuple[list[str], int, int]:
 
 def _run_and_kill(folder: Path, first: int, seconds: float) -> list[tuple[str, int]]:
     """Return what a window says was finished before it was killed."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.window_kills", "--work", str(folder), str(first)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
+    errors = folder / "errors.txt"
+    with errors.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.window_kills", "--work", str(folder), str(first)],
+            stdout=subprocess.PIPE,
+            stderr=output,
+            text=True,
+        )
     assert process.stdout is not None
     said = []
     for line in process.stdout:
@@ -159,7 +161,7 @@ def _run_and_kill(folder: Path, first: int, seconds: float) -> list[tuple[str, i
             if what == "open":
                 break
     else:
-        raise RuntimeError("The window did not open.")
+        raise RuntimeError(f"The window did not open: {errors.read_text()[-2000:]}")
     time.sleep(seconds)
     process.kill()
     for line in process.stdout.read().splitlines():

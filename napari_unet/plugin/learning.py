@@ -50,6 +50,7 @@ class Trainer(QObject):
         self._session = session
         self._job: Job | None = None
         self._used: UNetModel | None = None
+        self._paths: dict[int, Path] = {}  # of versions, by their number in this training
         self.state = IDLE
         session.events.strokes.connect(self._on_strokes)
         session.events.image_layer.connect(self.stop)
@@ -70,9 +71,9 @@ class Trainer(QObject):
             show_error(str(error))
             return False
         self._config = config
-        self._autosave = _autosave_path(session.image)
-        folder = session.project.versions if session.project else self._autosave.parent
-        self._versions = folder / self._autosave.stem
+        autosave = _autosave_path(session.image)
+        paths: dict[int, Path] = {}
+        self._paths = paths
         self._begin_versions(model)
         image, strokes = session.image, session.strokes
         statistics, device = session.statistics, session.device
@@ -80,6 +81,13 @@ class Trainer(QObject):
         def grow(model: UNetModel, classes: ClassTable) -> UNetModel:
             # Heads do not change: whichever is there when a thread asks may be used.
             return grown_from_head(model, classes, session.live)
+
+        def path_of(version: Version) -> Path:
+            # The project may be another by now: a copy, with which the session went on.
+            project = session.project
+            folder = (project.versions if project else autosave.parent) / autosave.stem
+            paths[version.number] = folder / f"version-{version.number}.safetensors"
+            return paths[version.number]
 
         def work(should_stop: Callable[[], bool]) -> Work:
             learning = learn(
@@ -92,7 +100,7 @@ class Trainer(QObject):
                 should_stop=should_stop,
                 grow=grow,
             )
-            return kept_safe(learning, self._autosave, self._versions)
+            return kept_safe(learning, autosave, path_of)
 
         self._job = Job(
             "Learn from corrections",
@@ -190,8 +198,8 @@ class Trainer(QObject):
         if version.number == 0 and earlier is not None:
             kept[number] = replace(earlier, iou=version.iou, pieces=version.pieces)
         else:
-            path = version_path(self._versions, version)
-            on_disk = path.exists()
+            path = self._paths.get(version.number)
+            on_disk = path is not None and path.exists()
             kept[number] = KeptVersion(
                 number,
                 model.name,
@@ -244,10 +252,10 @@ def fewer(versions: Sequence[KeptVersion], needed: Collection[int]) -> tuple[Kep
     return tuple(each for each in versions if each not in gone)
 
 
-def kept_safe(learning: Work, path: Path, versions: Path) -> Work:
+def kept_safe(learning: Work, path: Path, path_of: Callable[[Version], Path]) -> Work:
     """Pass a training on, and write all weights that turn out to be the best so far.
 
-    The newest of them go to `path`, and each version to a file in the folder `versions`. A crash or a window
+    The newest of them go to `path`, and each version to a file of its own. A crash or a window
     closed in the middle then costs at most what was learnt since the last weights were handed
     out. A disk that is full does not end the training.
     """
@@ -260,7 +268,7 @@ def kept_safe(learning: Work, path: Path, versions: Path) -> Work:
             return end.value
         if step.is_new:
             problem = _save(path, step.best.model)
-            _save(version_path(versions, step.best), step.best.model)
+            _save(path_of(step.best), step.best.model)
             if problem and not told:
                 told = True
                 warnings.warn(
@@ -269,11 +277,6 @@ def kept_safe(learning: Work, path: Path, versions: Path) -> Work:
                     stacklevel=1,
                 )
         news = yield step
-
-
-def version_path(folder: Path, version: Version) -> Path:
-    """Return where a version of a training is written."""
-    return folder / f"version-{version.number}.safetensors"
 
 
 def _save(path: Path, model: UNetModel) -> str:

@@ -212,9 +212,15 @@ class ProjectKeeper(QObject):
         if project is None or self._opening:
             return
         with self._complaining():
-            # A training writes into the project with which it began, of which this may be a copy.
+            # A training may have written into the project of which this is a copy by now.
             versions = self._session.versions
-            brought = tuple(_brought(each, project.folder) for each in versions)
+            bundled = {each.path for each in bundled_models()}
+            brought = tuple(
+                each
+                if each.path is None or each.path in bundled
+                else _brought(each, project.folder)
+                for each in versions
+            )
             if brought != versions:
                 self._session.versions = brought  # which comes back here
                 return
@@ -585,8 +591,8 @@ def _kept(version: StoredVersion, project: Project) -> KeptVersion:
 def _brought(version: KeptVersion, folder: Path) -> KeptVersion:
     """A version whose weights lie in a project, wherever the training wrote them."""
     path = version.path
-    bundled = {each.path for each in bundled_models()}
-    if path is None or path in bundled or path.is_relative_to(folder):
+    assert path is not None
+    if path.is_relative_to(folder):
         return version
     within = path.parts[-2:]
     if VERSIONS in path.parts:  # of another project
