@@ -9,18 +9,15 @@ process goes on from there.
 
 from __future__ import annotations
 
-import contextlib
-import json
-import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.killing import OPEN, run_and_kill, say
 from benchmarks.report import table, write_section
 from napari_unet.core.annotations import Annotations, class_table
 from napari_unet.core.held_out import parted
@@ -59,6 +56,7 @@ def work(folder: Path, first: int) -> None:
     """Paint strokes from this number on until somebody kills the process."""
     project = open_project(folder)
     strokes = project.painted()
+    say(OPEN, first)
     for number in range(first, first + 10_000):
         (z, rows, columns), value = stroke(number)
         section = strokes.painted.get((z,), np.zeros(SHAPE[1:], np.uint8)).copy()
@@ -86,11 +84,6 @@ def keep_version(project: Project, number: int) -> None:
     project.save(replace(project.state, versions=(*others, version), version=number))
 
 
-def say(what: str, number: int) -> None:
-    """Tell the other process that something is finished."""
-    print(json.dumps([what, number]), flush=True)
-
-
 def survive(folder: Path, kills: int, seed: int) -> tuple[list[str], int]:
     """Kill as often, and return what was lost and how many things had been finished.
 
@@ -113,7 +106,7 @@ def survive(folder: Path, kills: int, seed: int) -> tuple[list[str], int]:
     lost: list[str] = []
     first = finished = 0
     for _ in range(kills):
-        said = _run_and_kill(path, first, seconds=float(chance.uniform(0.0, 1.0)))
+        said = run_and_kill("benchmarks.kills", path, first, float(chance.uniform(0.0, 1.0)))
         finished += len(said)
         for what, number in said:
             if what == "stroke":
@@ -131,27 +124,6 @@ def survive(folder: Path, kills: int, seed: int) -> tuple[list[str], int]:
         lost += _missing(project, expected, first, masks, versions)
         project.close()
     return lost, finished
-
-
-def _run_and_kill(path: Path, first: int, seconds: float) -> list[tuple[str, int]]:
-    """Return what a process says was finished before it was killed."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.kills", "--work", str(path), str(first)],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    lines = [process.stdout.readline()]  # it has begun
-    time.sleep(seconds)
-    process.kill()
-    lines += process.stdout.read().splitlines()
-    process.wait()
-    said = []
-    for line in lines:
-        with contextlib.suppress(ValueError):  # the last line may be cut
-            what, number = json.loads(line)
-            said.append((str(what), int(number)))
-    return said
 
 
 def _missing(

@@ -10,18 +10,15 @@ paints on. Writes how often that was done, and what was lost, into ``docs/benchm
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import json
-import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.killing import OPEN, run_and_kill, say
 from benchmarks.report import table, write_section
 from napari_unet.core.image import image_from_array
 from napari_unet.core.synthetic import synthetic_stack
@@ -77,7 +74,7 @@ def paint_until_killed(folder: Path, first: int) -> None:
     assert corrections is not None
     session = dock.session
     known: list[int] = []
-    say("open", first)
+    say(OPEN, first)
     for number in itertools.count(first):
         each = stroke(number)
         viewer.dims.set_current_step(0, each.section)
@@ -106,11 +103,6 @@ def paint_until_killed(folder: Path, first: int) -> None:
             dock.learn_group.start.click()
 
 
-def say(what: str, number: int) -> None:
-    """Tell the other process that something is finished."""
-    print(json.dumps([what, number]), flush=True)
-
-
 def survive(folder: Path, kills: int, seed: int) -> tuple[list[str], int, int]:
     """Kill as often; return what was lost, and how many strokes and versions were finished.
 
@@ -129,7 +121,9 @@ def survive(folder: Path, kills: int, seed: int) -> tuple[list[str], int, int]:
     lost: list[str] = []
     last, versions = -1, set[int]()
     for _ in range(kills):
-        said = _run_and_kill(folder, last + 1, float(chance.uniform(0, LONGEST_LIFE)))
+        said = run_and_kill(
+            "benchmarks.window_kills", folder, last + 1, float(chance.uniform(0, LONGEST_LIFE))
+        )
         last = max([last, *(number for what, number in said if what == "stroke")])
         versions |= {number for what, number in said if what == "version"}
         if last < 0:
@@ -141,35 +135,6 @@ def survive(folder: Path, kills: int, seed: int) -> tuple[list[str], int, int]:
         lost += _missing(project, np.load(folder / f"painted-{last}.npy"), last, versions)
         project.close()
     return lost, last + 1, len(versions)
-
-
-def _run_and_kill(folder: Path, first: int, seconds: float) -> list[tuple[str, int]]:
-    """Return what a window says was finished before it was killed."""
-    errors = folder / "errors.txt"
-    with errors.open("w") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.window_kills", "--work", str(folder), str(first)],
-            stdout=subprocess.PIPE,
-            stderr=output,
-            text=True,
-        )
-    assert process.stdout is not None
-    said = []
-    for line in process.stdout:
-        with contextlib.suppress(ValueError):
-            what, number = json.loads(line)
-            if what == "open":
-                break
-    else:
-        raise RuntimeError(f"The window did not open: {errors.read_text()[-2000:]}")
-    time.sleep(seconds)
-    process.kill()
-    for line in process.stdout.read().splitlines():
-        with contextlib.suppress(ValueError):  # the last line may be cut
-            what, number = json.loads(line)
-            said.append((str(what), int(number)))
-    process.wait()
-    return said
 
 
 def _missing(project: Project, expected: np.ndarray, last: int, versions: set[int]) -> list[str]:
