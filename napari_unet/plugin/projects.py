@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from napari.layers import Image, Labels
+from napari.layers import Image
 from napari.utils.notifications import show_error, show_warning
 from napari.viewer import Viewer
-from qtpy.QtCore import QObject, Qt, QTimer, Signal
+from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_unet.core.config import Config, PredictionConfig, TrainingConfig
 from napari_unet.core.foreign import Model
 from napari_unet.core.held_out import Strokes
 from napari_unet.core.image import SectionIndex
 from napari_unet.core.model import UNetModel
-from napari_unet.core.prediction import nearest_first
 from napari_unet.io.extras import MissingLibraryError
 from napari_unet.io.files import FileReadError, FileWriteError, replacing
 from napari_unet.io.images import file_of, read_image, write_image
@@ -55,15 +50,13 @@ from napari_unet.io.projects import (
 )
 from napari_unet.io.scratch import make_room, sections_in_use
 from napari_unet.plugin.jobs import Job, Work, call
-from napari_unet.plugin.layers import CORRECTIONS, find_layer, new_layer, section_in_view
+from napari_unet.plugin.layers import CORRECTIONS, find_layer, new_layer
 from napari_unet.plugin.opening import LayerKeeper
-from napari_unet.plugin.predicting import Predictor, Way
+from napari_unet.plugin.predicting import Predictor
+from napari_unet.plugin.project_masks import ProjectMasks
 from napari_unet.plugin.project_view import look_of, show_look
 from napari_unet.plugin.reading import open_layers, path_of
 from napari_unet.plugin.session import KeptVersion, Session, user_data_folder
-
-MOST_READ = 4
-"""Sections of the mask that are read and not shown yet."""
 
 SAVE_MILLISECONDS = 500
 """So long after a change the settings and the view are written; paint is written at once."""
@@ -76,7 +69,6 @@ class ProjectKeeper(QObject):
     """Another project is open, or none any more."""
     opened = Signal(object)
     """A project was opened; its `ProjectState`."""
-    _mask_written = Signal(object)
 
     def __init__(
         self,
@@ -91,16 +83,13 @@ class ProjectKeeper(QObject):
         self._viewer = viewer
         self._session = session
         self._keeper = keeper
-        self._predictor = predictor
         self._recipe = recipe
         self._opening = False
         self._copying: Path | None = None
-        self._late: set[SectionIndex] = set()
         self._told = ""
         self._kept_models: dict[Path, UNetModel] = {}
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="masks")
-        self._unwritten: dict[SectionIndex, tuple[Labels, Way]] = {}
-        self._writing: Future[None] | None = None
+        self._masks = ProjectMasks(viewer, session, predictor, self)
+        self._masks.failed.connect(self._complain)
         self._soon = QTimer(self)
         self._soon.setSingleShot(True)
         self._soon.setInterval(SAVE_MILLISECONDS)
@@ -114,13 +103,12 @@ class ProjectKeeper(QObject):
             each.connect(self._save_soon)
         viewer.dims.events.point.connect(self._save_soon)
         predictor.section_predicted.connect(self._on_predicted)
-        self._mask_written.connect(self._on_mask_written, Qt.QueuedConnection)
 
     def let_go(self) -> None:
         """Save, close, and stop following the viewer."""
         self._viewer.dims.events.point.disconnect(self._save_soon)
         self.close()
-        self._writer.shutdown()
+        self._masks.let_go()
 
     # --- what others may ask -------------------------------------------------------------
 
@@ -151,10 +139,8 @@ class ProjectKeeper(QObject):
         if self._copying is not None:
             raise FileWriteError(f"The project is being copied to {self._copying}. Wait for it.")
         self.save()
-        if self._writing is not None:
-            wait([self._writing])
-        # What waits to be written comes later than the copy.
-        self._copying, self._late = folder, set(self._unwritten)
+        self._masks.begin_copy()
+        self._copying = folder
 
         def work(should_stop: Callable[[], bool]) -> Work:
             return copy_project(project, folder, should_stop=should_stop)
@@ -180,7 +166,7 @@ class ProjectKeeper(QObject):
             project.painted()
             project.paint(strokes)
             self.save()
-            self._keep_masks(self._late & set(self._predictor.ways))
+            self._masks.keep_late()
 
     def _on_copy_ended(self) -> None:
         self._copying = None
@@ -235,7 +221,7 @@ class ProjectKeeper(QObject):
             self.changed.emit()
 
     def _end(self) -> None:
-        self._write_rest()
+        self._masks.write_rest()
         project, self._session.project = self.project, None
         assert project is not None
         project.close()
@@ -274,7 +260,7 @@ class ProjectKeeper(QObject):
         with self._complaining():
             project.paint(session.strokes)
             self.save()
-        self._keep_masks(list(self._predictor.ways))
+        self._masks.keep_all()
         self.changed.emit()
 
     def _keep_models(self, project: Project) -> None:
@@ -358,7 +344,7 @@ class ProjectKeeper(QObject):
             self._opening = False
         if problem:
             show_warning(problem)
-        self._show_masks(project)
+        self._masks.show(project)
         self.opened.emit(project.state)
         self.changed.emit()
 
@@ -390,96 +376,9 @@ class ProjectKeeper(QObject):
             "grey values are not the same. Get the image as it was, and open the project again."
         )
 
-    def _show_masks(self, project: Project) -> None:
-        """Bring back what was predicted, in a thread since it may be much; what is in view first."""
-        layer = self._session.image_layer
-        assert layer is not None
-        order = partial(nearest_first, centre=section_in_view(self._viewer, layer))
-        read = threading.Semaphore(MOST_READ)
-
-        def work(should_stop: Callable[[], bool]) -> Work:
-            for found in project.masks(order):
-                # Not for ever: the window may have closed, and shows nothing any more.
-                read.acquire(timeout=1.0)
-                yield found
-                if should_stop():
-                    return
-
-        job = Job("Open masks", work, parent=self)
-
-        def show(found: tuple[SectionIndex, Any, str]) -> None:
-            read.release()
-            session = self._session
-            if self.project is project and session.model is not None:
-                index, section, way = found
-                model = session.learner
-                current = model is not None and way == _in_words(model, session.prediction)
-                if self._predictor.restore(index, section, current):
-                    return
-            job.stop()
-
-        job.yielded.connect(show)
-        job.start()
-
-    # --- masks ---------------------------------------------------------------------------
-
     def _on_predicted(self, index: SectionIndex) -> None:
         if self.project is not None and not self._opening:
-            self._late.add(index)
-            self._keep_masks([index])
-
-    def _keep_masks(self, sections: Iterable[SectionIndex]) -> None:
-        """Have these sections of the mask written, one after the other.
-
-        They wait where they are, in the layer: copies of them all might not fit into memory.
-        """
-        mask, ways = self._session.mask, self._predictor.ways
-        if mask is not None and self._session.viewed is None:
-            self._unwritten.update({index: (mask, ways[index]) for index in sections})
-            self._write_next()
-
-    def _write_next(self) -> None:
-        """Have a thread write the first section that waits."""
-        while self._writing is None and self._unwritten:
-            keep = self._keeping_first()
-            if keep is not None:
-                written = self._writer.submit(keep)
-                self._writing = written
-                written.add_done_callback(self._mask_written.emit)
-
-    def _write_rest(self) -> None:
-        """Write all sections that wait, in this thread."""
-        writing, self._writing = self._writing, None
-        if writing is not None:
-            self._tell_of(writing)
-        while self._unwritten:
-            keep = self._keeping_first()
-            if keep is not None:
-                with self._complaining():
-                    keep()
-
-    def _keeping_first(self) -> Callable[[], None] | None:
-        """What writes the first section that waits; None if that is of the past by now."""
-        index = next(iter(self._unwritten))
-        mask, (model, config) = self._unwritten.pop(index)
-        assert self.project is not None
-        if not isinstance(model, UNetModel):
-            return None  # what the live head sees is found again from the strokes
-        if mask is self._session.mask and self._predictor.ways.get(index) != (model, config):
-            return None  # it is being predicted anew
-        classes = np.array(mask.data[index])
-        return partial(self.project.keep_mask, index, classes, _in_words(model, config))
-
-    def _on_mask_written(self, written: Future[None]) -> None:
-        if written is self._writing:
-            self._writing = None
-            self._tell_of(written)
-            self._write_next()
-
-    def _tell_of(self, written: Future[None]) -> None:
-        problem = written.exception()  # waits for its end
-        if problem is not None:
-            self._complain(str(problem))
+            self._masks.keep([index])
 
     # --- saying so -----------------------------------------------------------------------
 
@@ -605,12 +504,6 @@ def _brought(version: KeptVersion, folder: Path) -> KeptVersion:
         with replacing(copy) as temporary:
             shutil.copyfile(path, temporary)
     return replace(version, path=copy)
-
-
-def _in_words(model: UNetModel, config: PredictionConfig) -> str:
-    """What a model is, and how it predicts, in words that outlast it."""
-    way = {"model": model.name, "steps": model.steps, "how": _plain(config)}
-    return json.dumps(way, sort_keys=True)
 
 
 def _plain(config: Config) -> dict[str, Any]:
