@@ -46,6 +46,7 @@ class StrokeWatcher(QObject):
         self._touched: set[SectionIndex] = set()
         self._seen: dict[SectionIndex, _Painted] = {}
         self._stale: set[SectionIndex] = set()  # those that changed where nobody looked
+        self._looks = 0  # at the whole layer, and layers to look at; of older ones nothing is taken
         self._reaches_far = False
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
@@ -70,6 +71,7 @@ class StrokeWatcher(QObject):
         self._touched.clear()
         self._seen.clear()
         self._stale.clear()
+        self._looks += 1
         nothing = Annotations(self._session.classes)
         self._session.paint(nothing, all_learnt(nothing))
         if layer is not None:
@@ -102,6 +104,7 @@ class StrokeWatcher(QObject):
         if layer is None:
             return
         session = self._session
+        self._looks += 1
         before, part = session.strokes, parted if session.holds_out else all_learnt
 
         def look_at_all() -> tuple[Annotations, Strokes]:
@@ -110,20 +113,25 @@ class StrokeWatcher(QObject):
             return found, part(found, before)
 
         job = Job("Look at the corrections", call(look_at_all), parent=self)
-        job.returned.connect(partial(self._on_scanned, layer, before))
+        job.returned.connect(partial(self._on_scanned, self._looks, before))
         job.start()
 
-    def _on_scanned(
-        self, layer: Labels, before: Strokes, result: tuple[Annotations, Strokes]
-    ) -> None:
-        if layer is not self._layer:
+    def _on_scanned(self, look: int, before: Strokes, result: tuple[Annotations, Strokes]) -> None:
+        if look != self._looks:
             return
         session, (found, strokes) = self._session, result
         if len(found.classes) > len(session.classes):
             session.classes = found.classes
         self._stale |= self._seen.keys()
         same = session.strokes is before and session.classes == found.classes
-        session.paint(found.with_sections({}, session.classes), strokes if same else None)
+        # What was painted meanwhile is newer; without it, it would be lost on disk for a moment.
+        now, then = session.annotations.sections, before.painted
+        newer = {
+            index: now.get(index, np.zeros((1, 1), np.uint8))  # an empty section is left out
+            for index in now.keys() | then.keys()
+            if now.get(index) is not then.get(index)
+        }
+        session.paint(found.with_sections(newer, session.classes), strokes if same else None)
         self.look()  # for what was painted meanwhile
 
     def _rename(self) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from typing import Any
+
 import numpy as np
 import pytest
 from napari.components import ViewerModel
 from napari.layers import Labels
 
 from demo.mouse import wait_until
-from napari_unet.core.annotations import class_table
+from napari_unet.core.annotations import Annotations, annotations_from_array, class_table
+from napari_unet.plugin import painting
 from napari_unet.plugin.painting import AT_ONCE, StrokeWatcher
 from napari_unet.plugin.session import Session
 
@@ -29,13 +34,14 @@ def painted(qapp) -> tuple[StrokeWatcher, Session, Labels]:
     return watcher, session, layer
 
 
+def same_section(session: Session, layer: Labels, z: int) -> bool:
+    known = session.strokes.painted.get((z,), np.zeros_like(layer.data[z]))
+    return np.array_equal(known, layer.data[z])
+
+
 def same(session: Session, layer: Labels) -> bool:
     """Whether the session knows exactly what the layer holds."""
-    known = session.annotations.sections
-    return all(
-        np.array_equal(known.get((z,), np.zeros_like(section)), section)
-        for z, section in enumerate(layer.data)
-    )
+    return all(same_section(session, layer, z) for z in range(len(layer.data)))
 
 
 @pytest.mark.parametrize("looks_before", [0, 1, 5])
@@ -75,4 +81,71 @@ def test_sections_painted_all_over_are_compared_as_a_whole(painted) -> None:
     layer.data[0, 30, 30] = 2
     watcher._touched.clear()  # as if another section were in view
     watcher.look()
+    assert same(session, layer)
+
+
+class HeldLooks:
+    """Looks at the whole layer, each of which ends when it is let go."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun = 0
+        self._gates: list[threading.Event] = []
+        monkeypatch.setattr(painting, "annotations_from_array", self._look)
+
+    def _look(self, *arguments: Any) -> Annotations:
+        found = annotations_from_array(*arguments)
+        gate = threading.Event()
+        self._gates.append(gate)
+        self.begun += 1
+        assert gate.wait(60)
+        return found
+
+    def let_go(self, number: int) -> None:
+        """Let a look end, and what it found arrive."""
+        self._gates[number].set()
+        end = time.monotonic() + 0.5
+        wait_until(lambda: time.monotonic() > end, 60, "what was found")
+
+
+def test_a_look_from_before_the_layer_was_filled_and_watched_anew_is_forgotten(
+    qapp, monkeypatch
+) -> None:
+    looks = HeldLooks(monkeypatch)
+    viewer, session = ViewerModel(), Session(classes=class_table(["background", "disc"]))
+    watcher = StrokeWatcher(viewer, session)
+    layer = viewer.add_layer(Labels(np.zeros((SECTIONS, 64, 64), np.uint8)))
+    session.corrections = layer
+    wait_until(lambda: looks.begun == 1, 60, "the first look")
+    session.corrections = None
+    layer.data[:, *PAINTED] = 2
+    session.corrections = layer
+    wait_until(lambda: looks.begun == 2, 60, "the second look")
+    session.paint(annotations_from_array(layer.data, session.classes))  # as a project is opened
+    known: list[int] = []
+    session.events.strokes.connect(lambda strokes: known.append(len(strokes.painted)))
+    looks.let_go(0)
+    looks.let_go(1)
+    assert set(known) <= {SECTIONS}
+    assert same(session, layer)
+    watcher.let_go()
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_a_stroke_made_during_a_look_is_known_all_the_time(
+    painted, monkeypatch, value: int
+) -> None:
+    watcher, session, layer = painted
+    looks = HeldLooks(monkeypatch)
+    other = layer.data.copy()
+    other[5:, 40:44, 40:50] = 2
+    layer.data = other
+    wait_until(lambda: looks.begun == 1, 60, "the look")
+    layer.data[0, *PAINTED] = value  # in view
+    watcher.look()
+    assert same_section(session, layer, 0)
+    was_known: list[bool] = []
+    session.events.strokes.connect(lambda _: was_known.append(same_section(session, layer, 0)))
+    looks.let_go(0)
+    assert was_known
+    assert all(was_known)
     assert same(session, layer)
