@@ -30,7 +30,7 @@ from napari_unet.io.models import save_model
 
 SIDE = 2048
 CHUNKS = (8, 256, 256)
-NETWORK = LIGHT_NETWORK.replace(depth=2, width=4, classes=2, dropout=0.0)
+NETWORK = LIGHT_NETWORK.replace(depth=1, width=2, classes=2, dropout=0.0)
 MEGABYTE = 1024
 
 

@@ -17,7 +17,7 @@ from napari_unet.io.ome_zarr import labelled_image
 from napari_unet.io.projects import is_project
 from napari_unet.io.scratch import one_by_one
 from napari_unet.plugin.jobs import awaited
-from napari_unet.plugin.layers import class_colours, layer_arguments
+from napari_unet.plugin.layers import class_colours, class_features, layer_arguments, told_classes
 from napari_unet.plugin.reading import NOTHING, PLUGIN, LayerData, read_layers
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ def _write(path: str, data: Any, meta: dict[str, Any]) -> str:
         ImageArray(
             data, axes, (*scale, *[1.0] * extra), (*units, *[""] * extra), meta.get("name", "image")
         ),
+        told_classes(meta),
     )
     return path
 
@@ -106,6 +107,7 @@ def synthetic_sample() -> list[LayerData]:
         "name": "true labels",
         "visible": False,
         "colormap": class_colours(CLASSES, background=False),
+        "features": class_features(CLASSES),
     }
     return [(grey, {**arguments, "name": "synthetic EM"}, "image"), (labels, truth, "labels")]
 
@@ -127,6 +129,7 @@ def isbi_sample() -> list[LayerData]:
         "name": labels.name,
         "visible": False,
         "colormap": class_colours(ISBI_CLASSES, background=False),
+        "features": class_features(ISBI_CLASSES),
     }
     return [
         (image.data, {**arguments, "name": image.name}, "image"),

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from napari.layers import Image, Labels, Layer
 from napari.utils.colormaps import DirectLabelColormap
+from napari.utils.colormaps.standardize_color import rgb_to_hex
 from napari.utils.notifications import show_error
 from napari.utils.transforms import Affine
 from napari.viewer import Viewer
 
-from napari_unet.core.annotations import BACKGROUND, ClassTable
+from napari_unet.core.annotations import BACKGROUND, ClassTable, class_table
 from napari_unet.core.image import ImageArray, SectionIndex, as_grey
 from napari_unet.core.units import PIXEL, nanometres, standard_unit
 from napari_unet.io.files import FileWriteError
@@ -28,6 +30,9 @@ UNCERTAINTY = "uncertainty"
 PLACE = "place to paint"
 PAINTING = ("paint", "polygon", "fill", "erase")
 """Modes of a labels layer in which the mouse writes to it."""
+
+NAME = "class"
+"""Column of a layer's features: the names of its values, 0 included."""
 
 OWNER = "napari-unet image"
 """Key in a layer's metadata: what the layer is to an image, and to which."""
@@ -231,6 +236,42 @@ def class_colours(classes: ClassTable, *, background: bool) -> DirectLabelColorm
     return DirectLabelColormap(color_dict=colours)
 
 
+def class_features(classes: ClassTable) -> dict[str, list[str]]:
+    """Return a table that makes the status bar name the class under the mouse."""
+    return {NAME: ["", *(each.name for each in classes)]}
+
+
+def told_classes(meta: Mapping[str, Any]) -> ClassTable:
+    """Return the classes that a labels layer names in its features, with its colours.
+
+    Parameters
+    ----------
+    meta
+        What napari gives to writers.
+
+    Returns
+    -------
+    ClassTable
+        Empty if it names none.
+    """
+    features = meta.get("features")
+    if features is None or NAME not in features:
+        return ()
+    try:
+        classes = class_table([str(name) for name in list(features[NAME])[1:]])
+    except ValueError:
+        return ()  # somebody's own features
+    drawn = getattr(meta.get("colormap"), "color_dict", {})
+    colours = [drawn.get(number) for number in range(1, len(classes) + 1)]
+    return tuple(
+        # What is not drawn, as the background of a mask, keeps the colour it would have.
+        each
+        if colour is None or not colour[3]
+        else replace(each, colour=rgb_to_hex([colour])[0][:7])
+        for each, colour in zip(classes, colours, strict=True)
+    )
+
+
 def find_layer(viewer: Viewer, kind: str, image_layer: Image) -> Labels | None:
     """Return the mask, the corrections or the changes of an image.
 
@@ -261,6 +302,7 @@ def new_layer(viewer: Viewer, kind: str, image_layer: Image, classes: ClassTable
         name=kind,
         metadata={OWNER: (kind, image_layer.unique_id)},
         colormap=class_colours(classes, background=kind != MASK),
+        features=class_features(classes),
         opacity=0.45 if kind == MASK else 0.8,
         **like(image_layer),
     )

@@ -21,6 +21,7 @@ from napari_unet.plugin.layers import (
     OWNER,
     PAINTING,
     class_colours,
+    class_features,
     find_layer,
     image_from_layer,
     lies_over,
@@ -205,6 +206,7 @@ class LayerKeeper(QObject):
         elif kind == CORRECTIONS:
             self._take_up_names(layer.metadata.pop(CLASSES, ()))
         layer.colormap = class_colours(session.classes, background=kind == CORRECTIONS)
+        layer.features = class_features(session.classes)
         if kind == MASK:
             layer.editable = False  # it is painted over by the network; corrections are not
         elif self._make_room not in layer.mouse_drag_callbacks:
@@ -253,6 +255,7 @@ class LayerKeeper(QObject):
         for layer, background in ((session.mask, False), (session.corrections, True)):
             if layer is not None:
                 layer.colormap = class_colours(session.classes, background=background)
+                layer.features = class_features(session.classes)
 
     def _on_removed(self, event: Any) -> None:
         session, layer = self._session, event.value

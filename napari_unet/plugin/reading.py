@@ -15,7 +15,7 @@ from napari_unet.core.image import ImageArray
 from napari_unet.io.class_names import read_classes
 from napari_unet.io.files import FileReadError
 from napari_unet.io.images import file_of, read_image
-from napari_unet.plugin.layers import class_colours, layer_arguments
+from napari_unet.plugin.layers import class_colours, class_features, layer_arguments
 from napari_unet.plugin.shown import shown
 
 PLUGIN = "napari-unet-em"
@@ -113,8 +113,7 @@ def _class_arguments(path: Path) -> dict[str, Any]:
         return {}
     return {
         "colormap": class_colours(classes, background=True),
-        # The status bar shows the one under the mouse.
-        "features": {"class": ["", *(each.name for each in classes)]},
+        "features": class_features(classes),
         "metadata": {CLASSES: classes},
     }
 
@@ -125,4 +124,5 @@ def _kind(path: Path, image: ImageArray) -> str:
     named = image.name.lower().endswith(LABEL_NAMES) or any(
         part.lower() in LABEL_NAMES for part in within
     )
-    return "labels" if named and image.dtype.kind in "ui" else "image"
+    whole = image.dtype.kind in "ui"
+    return "labels" if whole and (named or read_classes(path)) else "image"

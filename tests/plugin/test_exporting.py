@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import tifffile
-from napari.layers import Image
+from napari.layers import Image, Labels
 from napari.viewer import Viewer
 
 from demo.mouse import wait_until
+from napari_unet.core.annotations import SegmentationClass
 from napari_unet.core.config import PredictionConfig
 from napari_unet.core.prediction import finish, gather, predict
+from napari_unet.io.class_names import read_classes
 from napari_unet.io.models import load_model
 from napari_unet.plugin.contributions import PLUGIN
 from napari_unet.plugin.dock import UNetDock
@@ -124,15 +127,23 @@ def test_missing_folder_gets_a_message_and_the_dock_stays_usable(
     wait_until(lambda: dock.export_group.button.isEnabled(), 10, "the button")
 
 
-def test_file_save_of_napari_keeps_scale_and_units(
-    viewer: Viewer, dock: UNetDock, image_layer: Image, tmp_path: Path
+@pytest.mark.parametrize("suffix", [".tif", ".zarr"])
+def test_file_save_of_napari_keeps_scale_units_and_classes(
+    viewer: Viewer, dock: UNetDock, image_layer: Image, tmp_path: Path, suffix: str
 ) -> None:
-    path = tmp_path / "saved.tif"
+    path = tmp_path / f"saved{suffix}"
+    first, *others = dock.session.classes
+    dock.session.classes = (first, SegmentationClass("Membran", "#123456"), *others[1:])
     assert viewer.layers["mask"].save(str(path), plugin=PLUGIN) == [str(path)]
-    (opened,) = viewer.open(str(path), plugin=PLUGIN, layer_type="labels")
+    (opened,) = viewer.open(str(path), plugin=PLUGIN)
+    assert isinstance(opened, Labels)
     np.testing.assert_array_equal(opened.data, viewer.layers["mask"].data)
     np.testing.assert_allclose(opened.scale, image_layer.scale)
     assert opened.units == image_layer.units
+    assert list(opened.features["class"])[1:] == [each.name for each in dock.session.classes]
+    assert [each.name for each in read_classes(path)] == list(opened.features["class"])[1:]
+    if suffix == ".zarr":  # which keeps colours, too
+        assert read_classes(path) == dock.session.classes
 
 
 def test_mask_that_was_removed_is_made_anew_for_an_export(
