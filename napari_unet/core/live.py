@@ -103,14 +103,19 @@ class LiveHead:
     def scores(self, features: FeatureTile) -> Tensor:
         """Return scores before the softmax of all pixels of a tile, float32 (classes, h, w)."""
         classes = len(self.bias)
-        own = features.spread(features.own_scores.float())
-        total = _with_new_classes(own, classes) + self.bias[:, None, None]
-        first = 0
-        for number, level in enumerate(features.levels):
-            weights = self.weights[first : first + len(level)]
+        weighed, first = [], 0
+        for level in features.levels:
+            weighed.append(_weighed(level, self.weights[first : first + len(level)]))
             first += len(level)
-            total += features.spread(_weighed(level, weights), number)
-        return total
+        own = features.own_scores.float()
+        if classes == len(own):  # then all is linear, and both are spread at once
+            total = features.spread(own + weighed.pop(0))
+        else:
+            total = _with_new_classes(features.spread(own), classes)
+            total = total + features.spread(weighed.pop(0))
+        for number, planes in enumerate(weighed, start=1):
+            total += features.spread(planes, number)
+        return total + self.bias[:, None, None]
 
     def point_scores(self, features: Tensor, own_scores: Tensor) -> Tensor:
         """Return scores before the softmax of single pixels, float32 (pixels, classes).
@@ -170,7 +175,8 @@ def _weighed(level: Tensor, weights: Tensor) -> Tensor:
 
 def most_probable(scores: Tensor) -> npt.NDArray[np.uint8]:
     """Return the class numbers with the highest scores (classes, h, w): uint8, 1 = background."""
-    found: npt.NDArray[np.uint8] = scores.argmax(dim=0).to(torch.uint8).numpy()
+    # NumPy takes a sixth of torch's time for this.
+    found: npt.NDArray[np.uint8] = scores.numpy().argmax(axis=0).astype(np.uint8)
     return found + np.uint8(1)
 
 
