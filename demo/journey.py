@@ -72,7 +72,9 @@ class Journey:
         settled = time.monotonic() + 0.5
         wait_until(lambda: time.monotonic() > settled, 5, "half a second")
         picture = self.viewer.window.screenshot(canvas_only=False, flash=False)
-        small = PIL.Image.fromarray(picture).convert("RGB").quantize(COLOURS)
+        # Of rare colours, as those of curves, the usual method makes the nearest frequent one.
+        rare_too = PIL.Image.Quantize.MAXCOVERAGE
+        small = PIL.Image.fromarray(picture).convert("RGB").quantize(COLOURS, rare_too)
         small.save(self.output / f"{name}.png", optimize=True)
 
     def fit(self) -> None:
