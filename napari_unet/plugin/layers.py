@@ -241,6 +241,12 @@ def class_features(classes: ClassTable) -> dict[str, list[str]]:
     return {NAME: ["", *(each.name for each in classes)]}
 
 
+def show_classes(layer: Labels, classes: ClassTable, *, background: bool) -> None:
+    """Let a layer have the colours and names of these classes; see `class_colours`."""
+    layer.colormap = class_colours(classes, background=background)
+    layer.features = class_features(classes)
+
+
 def told_classes(meta: Mapping[str, Any]) -> ClassTable:
     """Return the classes that a labels layer names in its features, with its colours.
 
@@ -257,10 +263,13 @@ def told_classes(meta: Mapping[str, Any]) -> ClassTable:
     features = meta.get("features")
     if features is None or NAME not in features:
         return ()
-    try:
-        classes = class_table([str(name) for name in list(features[NAME])[1:]])
-    except ValueError:
+    values = [str(value) for value in features[NAME]]
+    if values[:1] != [""]:
         return ()  # somebody's own features
+    try:
+        classes = class_table(values[1:])
+    except ValueError:
+        return ()
     drawn = getattr(meta.get("colormap"), "color_dict", {})
     colours = [drawn.get(number) for number in range(1, len(classes) + 1)]
     return tuple(

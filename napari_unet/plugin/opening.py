@@ -20,8 +20,6 @@ from napari_unet.plugin.layers import (
     MASK,
     OWNER,
     PAINTING,
-    class_colours,
-    class_features,
     find_layer,
     image_from_layer,
     lies_over,
@@ -29,6 +27,7 @@ from napari_unet.plugin.layers import (
     new_layer,
     section_in_view,
     set_pixel_size,
+    show_classes,
     spatial_shape,
     view_kept,
 )
@@ -205,8 +204,7 @@ class LayerKeeper(QObject):
             layer = new_layer(self._viewer, kind, image_layer, session.classes)
         elif kind == CORRECTIONS:
             self._take_up_names(layer.metadata.pop(CLASSES, ()))
-        layer.colormap = class_colours(session.classes, background=kind == CORRECTIONS)
-        layer.features = class_features(session.classes)
+        show_classes(layer, session.classes, background=kind == CORRECTIONS)
         if kind == MASK:
             layer.editable = False  # it is painted over by the network; corrections are not
         elif self._make_room not in layer.mouse_drag_callbacks:
@@ -254,8 +252,7 @@ class LayerKeeper(QObject):
         session = self._session
         for layer, background in ((session.mask, False), (session.corrections, True)):
             if layer is not None:
-                layer.colormap = class_colours(session.classes, background=background)
-                layer.features = class_features(session.classes)
+                show_classes(layer, session.classes, background=background)
 
     def _on_removed(self, event: Any) -> None:
         session, layer = self._session, event.value

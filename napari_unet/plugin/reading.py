@@ -11,6 +11,7 @@ from napari.layers.utils.stack_utils import split_channels
 from napari.utils.notifications import show_error
 from napari.viewer import Viewer
 
+from napari_unet.core.annotations import ClassTable
 from napari_unet.core.image import ImageArray
 from napari_unet.io.class_names import read_classes
 from napari_unet.io.files import FileReadError
@@ -89,9 +90,10 @@ def layers_of(path: Path, image: ImageArray) -> list[LayerData]:
         data = [image.data, *image.levels]
         arguments["multiscale"] = True
     if split is None:
-        kind = _kind(path, image)
-        if kind == "labels":
-            arguments |= _class_arguments(path)
+        classes = read_classes(path) if image.dtype.kind in "ui" else ()
+        kind = "labels" if classes or _is_called_labels(path, image) else "image"
+        if classes:
+            arguments |= _class_arguments(classes)
         return [(shown(data), {**arguments, "name": stem}, kind)]
     axis = image.axes.index(split)
     for key, values in layer_arguments(image).items():
@@ -106,11 +108,8 @@ def layers_of(path: Path, image: ImageArray) -> list[LayerData]:
     return [(shown(each), options, kind) for each, options, kind in channels]
 
 
-def _class_arguments(path: Path) -> dict[str, Any]:
-    """Colours and names of the classes in a mask, where its file tells of them."""
-    classes = read_classes(path)
-    if not classes:
-        return {}
+def _class_arguments(classes: ClassTable) -> dict[str, Any]:
+    """Colours and names of the classes in a mask."""
     return {
         "colormap": class_colours(classes, background=True),
         "features": class_features(classes),
@@ -118,11 +117,10 @@ def _class_arguments(path: Path) -> dict[str, Any]:
     }
 
 
-def _kind(path: Path, image: ImageArray) -> str:
+def _is_called_labels(path: Path, image: ImageArray) -> bool:
     file = file_of(path)
     within = path.relative_to(file).parts if path.is_relative_to(file) else ()
     named = image.name.lower().endswith(LABEL_NAMES) or any(
         part.lower() in LABEL_NAMES for part in within
     )
-    whole = image.dtype.kind in "ui"
-    return "labels" if whole and (named or read_classes(path)) else "image"
+    return named and image.dtype.kind in "ui"

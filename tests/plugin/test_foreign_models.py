@@ -90,8 +90,9 @@ def test_a_model_is_exported_for_other_programs(
     dock: UNetDock, image_layer: Image, tmp_path: Path
 ) -> None:
     assert dock.session.model is not None
-    found = find_model(str(export(dock, MODEL, tmp_path / "mine.zip")))
-    assert found.classes == dock.session.model.classes
+    for name in ("mine.zip", "mine.onnx"):
+        found = find_model(str(export(dock, MODEL, tmp_path / name)))
+        assert found.classes == dock.session.model.classes
 
 
 def test_a_project_opens_with_the_network_of_another_program_while_its_file_is_there(
