@@ -19,6 +19,7 @@ from napari_unet.io.images import write_image
 from napari_unet.plugin import contributions
 from napari_unet.plugin.contributions import PLUGIN
 from napari_unet.plugin.dock import UNetDock
+from napari_unet.plugin.layers import told_classes
 from tests.plugin.conftest import await_view, messages
 
 
@@ -106,6 +107,12 @@ def test_closing_the_dock_ends_its_threads_and_leaves_the_viewer_usable(
     viewer.dims.set_current_step(0, 0)
     assert predictor is not None
     assert messages() == []
+
+
+@pytest.mark.parametrize("column", [["a", "b", "c"], ["", "a"], ["", "a", "a"], [], [1, 2, 3]])
+def test_features_that_somebody_made_are_not_taken_for_names_of_classes(column: list) -> None:
+    assert told_classes({"features": {"class": column}}) == ()
+    assert told_classes({"features": {"area": column}}) == ()
 
 
 def test_damaged_file_gets_a_message_and_no_layer(viewer: Viewer, tmp_path: Path) -> None:
