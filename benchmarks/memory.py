@@ -76,6 +76,8 @@ def main() -> None:
     parser.add_argument("--folder", help="where volumes are made for a while [temporary]")
     parsed = parser.parse_args()
     found = []
+    if parsed.folder:
+        Path(parsed.folder).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=parsed.folder) as name:
         folder = Path(name)
         save_model(folder / "tiny.safetensors", new_model(NETWORK))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -88,6 +89,9 @@ class Live(QObject):
             answer: ThreadPoolExecutor(1, "live head"),
             compute: ThreadPoolExecutor(1, "features", initializer=step_back),
         }
+        # PyTorch's optimisers need it at their first step. Left to that, a second of importing,
+        # and garbage collections with it, would hold up the window in the middle of painting.
+        self._threads[answer].submit(import_module, "torch._dynamo")
         self._running: list[tuple[Future[Any], Callable[[Future[Any]], None]]] = []
         self._glance = QTimer(self)
         self._glance.setInterval(GLANCE_MILLISECONDS)
