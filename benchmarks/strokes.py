@@ -37,7 +37,9 @@ class Drawn:
         self._answered = False
         self.at = 0.0
         dock.live.answered.connect(self._on_answer)
-        viewer.window._qt_viewer.canvas._scene_canvas.events.draw.connect(self._on_draw)
+        viewer.window._qt_viewer.canvas._scene_canvas.events.draw.connect(
+            self._on_draw, position="last"
+        )
 
     def expect(self) -> None:
         """Wait for the next answer."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -75,27 +76,53 @@ class FeatureTile:
             _read_points(level, place / 2**number) for number, level in enumerate(self.levels)
         )
 
-    def spread(self, planes: Tensor, number: int = 0) -> Tensor:
+    def spread(self, planes: Tensor, number: int = 0, rows: range | None = None) -> Tensor:
         """Return maps (K, h, w), of the resolution of a level, at all pixels of the tile.
 
         Linear interpolation commutes with linear maps of the channels: so these may be brought
         down to a few before.
+
+        Parameters
+        ----------
+        planes
+            The maps, all of their pixels.
+        number
+            Of the level that has their resolution.
+        rows
+            Only these rows of the tile, if given; h is how many there are.
         """
         height, width = self.tile.height, self.tile.width
+        top, left = self.first
+        times = 2**number
+        if rows is not None:
+            planes, top = self._around(planes, number, rows)
+            height = len(rows)
         if self.magnification == 1:
             for axis in (2, 1) if number else ():
-                planes = _enlarged(planes, axis, 2**number)
-            top, left = (
+                planes = _enlarged(planes, axis, times)
+            first_row, first_column = (
                 round(start + (side - 1) / 2)
-                for start, side in zip(self.first, planes.shape[-2:], strict=True)
+                for start, side in zip((top, left), planes.shape[-2:], strict=True)
             )
-            return planes[:, top : top + height, left : left + width]
-        rows, columns = (
-            (start + self.magnification * torch.arange(side)) / 2**number
-            for start, side in zip(self.first, (height, width), strict=True)
+            return planes[:, first_row : first_row + height, first_column : first_column + width]
+        y, x = (
+            (start + self.magnification * torch.arange(side)) / times
+            for start, side in zip((top, left), (height, width), strict=True)
         )
-        places = rows[:, None], columns[None]
-        return resample(planes.float(), places, "bilinear", beyond="border")
+        return resample(planes.float(), (y[:, None], x[None]), "bilinear", beyond="border")
+
+    def _around(self, planes: Tensor, number: int, rows: range) -> tuple[Tensor, float]:
+        """Return what some rows of the tile need of planes, and where the first of them lies.
+
+        That is counted in pixels of the network from the centre of what is returned.
+        """
+        times, side = 2**number, planes.shape[1]
+        first = self.first[0] + self.magnification * rows.start
+        last = first + self.magnification * (len(rows) - 1)
+        # With a row more at both ends, for those that lie between two.
+        low = max(0, math.floor(first / times + (side - 1) / 2) - 1)
+        high = min(side, math.ceil(last / times + (side - 1) / 2) + 2)
+        return planes[:, low:high], first - times * (low + high - side) / 2
 
 
 def _read_points(planes: Tensor, positions: Tensor) -> Tensor:

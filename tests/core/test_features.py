@@ -306,6 +306,11 @@ def test_what_is_read_at_pixels_is_what_is_spread_to_them(
 
     for found, read in zip(spread, read_out(features), strict=True):
         torch.testing.assert_close(found, read, atol=2e-4, rtol=1e-4)
+    planes = (features.own_scores, *features.levels)
+    for number, (plane, whole) in enumerate(zip(planes, spread, strict=True)):
+        for rows in (range(1), range(height // 3, height // 2 + 1), range(height - 1, height)):
+            part = features.spread(plane.float(), max(0, number - 1), rows)
+            torch.testing.assert_close(part, whole[:, rows.start : rows.stop], atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("magnification", [1.0, 1.5])

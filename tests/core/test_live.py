@@ -225,6 +225,30 @@ def test_the_most_probable_class_has_the_number_it_has_everywhere_else():
     assert found.dtype == np.uint8
 
 
+@pytest.mark.parametrize("magnification", [1.0, 1.5, 0.6])
+@pytest.mark.parametrize("classes", [3, 5])
+def test_strip_by_strip_the_most_probable_classes_are_those_of_the_whole(
+    monkeypatch, classes, magnification
+):
+    monkeypatch.setattr("napari_unet.core.live.STRIP", 7)
+    model = with_lived_in_statistics(tiny_model("a", "b", "c", normalisation="batch"))
+    features = tile_features(
+        model.network, noise(61, 54), TILES["all of it"], AS_IT_IS,
+        **{**EXACT, "magnification": magnification},
+    )  # fmt: skip
+    head = drawn_head(features, classes)
+    scores = head.scores(features)
+    highest = scores.sort(dim=0).values
+    clear = (highest[-1] - highest[-2] > 1e-3).numpy()
+
+    found = head.most_probable(features)
+
+    assert found.dtype == np.uint8
+    assert clear.mean() > 0.99
+    assert np.array_equal(found[clear], most_probable(scores)[clear])
+    assert len(np.unique(found)) > 1
+
+
 def test_there_may_be_255_classes():
     found = most_probable(torch.eye(255)[:, None])
 
