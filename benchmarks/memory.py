@@ -15,7 +15,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +40,6 @@ class Measurement:
     sections: int
     megabytes: float
     """Most memory that the process had at once (resident set)."""
-    seconds: float
 
 
 def write_volume(path: Path, sections: int) -> None:
@@ -58,7 +56,6 @@ def write_volume(path: Path, sections: int) -> None:
 
 def measure(volume: Path, output: Path, model: Path, sections: int) -> Measurement:
     """Predict a volume in a process of its own."""
-    began = time.perf_counter()
     options = ["--model", model, "--device", "cpu"]
     process = subprocess.Popen(
         [sys.executable, "-m", "napari_unet.cli", "predict", volume, "-o", output, *options]
@@ -66,7 +63,7 @@ def measure(volume: Path, output: Path, model: Path, sections: int) -> Measureme
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise RuntimeError(f"The prediction of {volume} failed with status {status}.")
-    return Measurement(sections, usage.ru_maxrss / MEGABYTE, time.perf_counter() - began)
+    return Measurement(sections, usage.ru_maxrss / MEGABYTE)
 
 
 def main() -> None:
@@ -96,16 +93,16 @@ def main() -> None:
             f"{each.sections * SIDE**2 / 2**30:.2f}",
             f"{each.megabytes:.0f}",
             f"{each.megabytes / smallest:.2f}",
-            f"{each.seconds:.0f}",
         ]
         for each in found
     ]
+    sizes = " ".join(f"{each:g}" for each in parsed.gigabytes)
     write_section(
         "How much memory a large volume takes",
-        f"Made by `python -m benchmarks.memory` on {describe(choose_device('cpu'))}: peak resident "
+        f"Made by `python -m benchmarks.memory --gigabytes {sizes}` on {describe(choose_device('cpu'))}: peak resident "
         "memory of `napari-unet predict IN.zarr -o OUT.zarr`,\nfrom the start of the process to "
         "its end, with a tiny untrained network.\n\n"
-        + table(["volume, uint8", "GB", "peak memory, MB", "to the first", "seconds"], rows),
+        + table(["volume, uint8", "GB", "peak memory, MB", "to the first"], rows),
     )
 
 

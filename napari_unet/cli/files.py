@@ -23,12 +23,21 @@ def trusted_model(name: str, *, trust: bool) -> Model:
     try:
         return find_model(name, trust=trust)
     except CodeNotTrustedError as error:
-        if not sys.stdin.isatty():
+        if sys.stdin is None or not sys.stdin.isatty():
             raise CommandError(f"{error} If you trust its source, say --trust.") from error
         print(f"napari-unet: {error}", file=sys.stderr)  # noqa: T201
-        if input("Do you trust its source, and want to run it? [y/N] ").strip().lower() != "y":
+        if not _agrees("Do you trust its source, and want to run it? [y/N] "):
             raise CommandError(f"{name} was not used, since it is not trusted.") from error
         return find_model(name, trust=True)
+
+
+def _agrees(question: str) -> bool:
+    """Whether somebody types y; an end of the input is none."""
+    try:
+        return input(question).strip().lower() == "y"
+    except EOFError:
+        print(file=sys.stderr)  # noqa: T201
+        return False
 
 
 def grey_image(path: str, channel: int | None, pixel_size: float | None = None) -> ImageArray:
@@ -45,7 +54,7 @@ def grey_image(path: str, channel: int | None, pixel_size: float | None = None) 
 
 def check_output(path: str, *, may_be_folder: bool = False) -> None:
     """Complain before the work, not after it."""
-    folder = Path(path).resolve().parent
+    folder = Path(os.path.realpath(path)).parent
     if may_be_folder and folder.name == "labels" and not folder.exists():
         folder = folder.parent  # labels of an image that has none so far
     if not folder.is_dir():

@@ -31,6 +31,10 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
     )
 
 
+PIXEL_SIZES = (1e-3, 1e9)
+"""Nanometres from the finest to the coarsest that a pixel can be."""
+
+
 def add_pixel_size(parser: argparse.ArgumentParser) -> None:
     """Add --pixel-size, which is to be checked with :func:`check_pixel_size`."""
     parser.add_argument(
@@ -43,8 +47,11 @@ def add_pixel_size(parser: argparse.ArgumentParser) -> None:
 
 def check_pixel_size(given: float | None) -> None:
     """Complain about what is no size."""
-    if given is not None and not 0 < given < float("inf"):
-        raise CommandError(f"--pixel-size must be a positive number; got {given}.")
+    lowest, highest = PIXEL_SIZES
+    if given is not None and not lowest <= given <= highest:
+        raise CommandError(
+            f"--pixel-size must lie between {lowest:g} and {highest:g} nm; got {given}."
+        )
 
 
 def add_config(

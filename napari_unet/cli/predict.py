@@ -24,13 +24,14 @@ def run_predict(parsed: argparse.Namespace) -> None:
     from napari_unet.core.blocks import Finding
     from napari_unet.core.model import UNetModel
     from napari_unet.core.prediction import finish, gather, only_class, predict
-    from napari_unet.io.images import write_image, writer_for
+    from napari_unet.io.images import check_keeps_source, write_image, writer_for
     from napari_unet.io.models import DEFAULT_MODEL
     from napari_unet.io.ome_zarr import write_ome_zarr
 
     in_blocks = writer_for(parsed.output) is write_ome_zarr
     _check_cluster(parsed, in_blocks)
     check_output(parsed.output, may_be_folder=in_blocks or parsed.output.endswith(".png"))
+    check_keeps_source(parsed.output, parsed.image)
     model = trusted_model(parsed.model or DEFAULT_MODEL, trust=parsed.trust)
     if _on_cluster(parsed) and not isinstance(model, UNetModel):
         raise CommandError(
@@ -78,8 +79,6 @@ def _predict_in_blocks(
     )
 
     output = Path(parsed.output)
-    if output.resolve() in (Path(parsed.image).resolve(), *Path(parsed.image).resolve().parents):
-        raise CommandError(f"{output} is the image itself; choose another name for the prediction.")
     check_takes_grey(model)
     choose_device(parsed.device)
     statistics = known_statistics(image)

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     import dask.array
     import zarr
 
-NODE_FILES = ("zarr.json", ".zarray", ".zgroup", ".zmetadata", "attributes.json")
+N5_ATTRIBUTES = "attributes.json"
+
+NODE_FILES = ("zarr.json", ".zarray", ".zgroup", ".zmetadata", N5_ATTRIBUTES)
 """One of these lies in every folder that is an array or a group."""
 
 _BLOSC_HEADER = 16
@@ -79,6 +81,7 @@ class StoredArray:
         self._array = array
         self._where = where
         self._folder = Path(where)
+        self._is_n5 = (self._folder / N5_ATTRIBUTES).is_file()
         # Archives stay open instead.
         self._signs = [each for name in NODE_FILES if (each := self._folder / name).is_file()]
         if not self._signs and self._folder.is_dir():
@@ -179,4 +182,6 @@ class StoredArray:
             i * chunk // shard
             for i, chunk, shard in zip(place, self._array.chunks, shards, strict=True)
         )
-        return self._array.metadata.encode_chunk_key(within)
+        if not self._is_n5:
+            return self._array.metadata.encode_chunk_key(within)
+        return "/".join(str(number) for number in reversed(within))

@@ -136,9 +136,15 @@ def _berkeley_images(file: h5py.File) -> list[Signal]:
         spacing = [_berkeley_length(group.get(f"dim{first + i}")) for i in range(data.ndim)]
         scale, units = zip(*spacing, strict=True)
         axes = "CTZYX"[5 - data.ndim :]
+        energies = [i for i in range(data.ndim) if _is_energy(group.get(f"dim{first + i}"))]
+        order = (*energies, *(i for i in range(data.ndim) if i not in energies))
+        if sum(data.shape[i] > 1 for i in order[len(energies) :]) < 2:
+            return  # spectra, at a point or along a line
         if data.ndim == 3 and units[0] in ("s", "ms"):
             axes = "TYX"
-        found.append(Signal(f"{name}/data", axes, scale, units))
+        # Sections are images at one energy.
+        scale, units = (tuple(each[i] for i in order) for each in (scale, units))
+        found.append(Signal(f"{name}/data", axes, scale, units, order=order))
 
     file.visititems(look)
     return found
@@ -149,12 +155,21 @@ def _berkeley_length(coordinates: Any) -> tuple[float, str]:
         return 1.0, PIXEL
     if coordinates.ndim != 1 or coordinates.dtype.kind not in "iuf":
         return 1.0, PIXEL
+    spelling = _spelt_unit(coordinates)
+    unit = standard_unit(spelling)
+    step = positive_number(abs(float(coordinates[1]) - float(coordinates[0])))
+    if step is None or (unit == PIXEL and spelling):
+        return 1.0, PIXEL
+    return legible(step, unit)
+
+
+def _spelt_unit(coordinates: h5py.Dataset) -> str:
     spelling = coordinates.attrs.get("units", "")
     if isinstance(spelling, bytes):
         spelling = spelling.decode("utf-8", "replace")
     # The lab writes powers and prefixes apart: [n_m].
-    unit = standard_unit(str(spelling).strip("[] ").replace("_", ""))
-    step = positive_number(abs(float(coordinates[1]) - float(coordinates[0])))
-    if step is None or (unit == PIXEL and str(spelling)):
-        return 1.0, PIXEL
-    return legible(step, unit)
+    return str(spelling).strip("[] ").replace("_", "")
+
+
+def _is_energy(coordinates: Any) -> bool:
+    return hasattr(coordinates, "attrs") and _spelt_unit(coordinates).lower() in ("ev", "kev")

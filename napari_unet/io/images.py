@@ -10,7 +10,7 @@ from napari_unet.core.annotations import ClassTable
 from napari_unet.core.image import ImageArray, as_grey
 from napari_unet.io import hdf5_writer, mrc_writer, ome_zarr, png_series, tiff, zarrs
 from napari_unet.io.contents import StoredImage
-from napari_unet.io.files import FileReadError, check_there, reading
+from napari_unet.io.files import FileReadError, FileWriteError, check_there, reading
 from napari_unet.io.formats import FORMATS, format_of
 from napari_unet.io.hdf5 import read_hdf5
 from napari_unet.io.sections import PICTURES, TIFFS, holds_sections, is_pattern, read_sections
@@ -196,6 +196,34 @@ def write_image(path: Path | str, image: ImageArray, classes: ClassTable = ()) -
     """
     writer = writer_for(path)
     writer(Path(path), image, classes)
+
+
+def check_keeps_source(path: Path | str, source: Path | str) -> None:
+    """Complain if writing a file would replace what an image was read from.
+
+    Parameters
+    ----------
+    path
+        What is to be written.
+    source
+        See `read_image`; links are followed.
+
+    Raises
+    ------
+    FileWriteError
+        If it would.
+    """
+    source = Path(source)
+    named = source.parent if is_pattern(source) else source
+    target = Path(os.path.realpath(path))
+    # Not the store around an image in it: labels find their place there.
+    for held in (Path(os.path.realpath(each)) for each in (named, file_of(named))):
+        is_section = target.parent == held and target.is_file() and not zarrs.is_zarr(held)
+        if is_section or target in (held, *held.parents):
+            raise FileWriteError(
+                f"{path} is not written, since the image itself is read from there ({held}). "
+                "Choose another name."
+            )
 
 
 def writer_for(path: Path | str) -> Writer:

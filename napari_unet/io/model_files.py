@@ -10,7 +10,7 @@ from napari_unet.core.model import UNetModel
 from napari_unet.io import models
 from napari_unet.io.bioimageio.export import save_package
 from napari_unet.io.bioimageio.loading import load_package
-from napari_unet.io.files import FileReadError, FileWriteError
+from napari_unet.io.files import FileReadError, FileWriteError, check_there, reading
 from napari_unet.io.onnx import load_onnx, save_onnx
 
 WRITERS: dict[str, Callable[[Path, UNetModel], None]] = {
@@ -46,12 +46,16 @@ def find_model(name: str, *, trust: bool = False) -> Model:
     if name in bundled:
         return models.load_model(bundled[name])
     path = Path(name)
-    if not path.exists():
+    with reading(path):
+        is_there = path.exists()
+    if not is_there:
         raise FileReadError(
             f"There is no model {name!r}: neither a file of that name nor one of the bundled "
             f"models ({', '.join(bundled)})."
         )
     suffix = path.suffix.lower()
+    if not path.is_dir():
+        check_there(path)
     if path.is_dir() or suffix in PACKAGES:
         return load_package(path, trust=trust)
     if suffix == ".onnx":

@@ -17,7 +17,7 @@ from napari_unet.core.annotations import SegmentationClass
 from napari_unet.core.config import NetworkConfig
 from napari_unet.core.model import UNetModel
 from napari_unet.core.network import UNet
-from napari_unet.io.files import FileReadError, replacing
+from napari_unet.io.files import FileReadError, check_there, replacing
 
 FORMAT = "napari-unet"
 FORMAT_VERSION = 1
@@ -85,8 +85,7 @@ def load_model(path: Path | str) -> UNetModel:
         Pickled files are refused unread, since opening them could run foreign code.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileReadError(f"There is no model file {path}.")
+    check_there(path)
     if path.suffix in _PICKLED:
         raise FileReadError(
             f"{path} looks like a pickled model. Opening one can run any code, so it was not "

@@ -106,6 +106,13 @@ def _check(path: Path, header: Any) -> None:
             "that can be read. Save it with whole or real numbers, for example with IMOD's newstack."
         )
     sizes = [int(header.nx), int(header.ny), int(header.nz)]
+    is_stack_of_volumes = 401 <= int(header.ispg) <= 630 and int(header.mz) > 0
+    if is_stack_of_volumes and sizes[2] % int(header.mz):
+        raise FileReadError(
+            f"Cannot read {path}: it says it holds volumes of {int(header.mz)} sections, and "
+            f"{sizes[2]} sections in all, which do not fit. Correct its header, for example with "
+            "IMOD's alterheader (space group 1 is a single volume)."
+        )
     if mode not in (0, 1, 2, 6, 12) or min(sizes) < 1 or int(header.nsymbt) < 0:
         raise FileReadError(
             f"Cannot read {path}: its header makes no sense (mode {mode}, {sizes[0]} x {sizes[1]} "

@@ -22,7 +22,7 @@ from zarr.abc.store import ByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore, WrapperStore
 
-ATTRIBUTES = "attributes.json"
+from napari_unet.io.chunked import N5_ATTRIBUTES
 
 _TYPES = {f"{kind}{bits}" for kind in ("uint", "int") for bits in (8, 16, 32, 64)}
 _TYPES |= {"float32", "float64"}
@@ -82,7 +82,7 @@ class N5Store(WrapperStore[LocalStore]):
                 yield path.name
 
     def _attributes(self, folder: str) -> dict[str, Any]:
-        path = self._root / folder / ATTRIBUTES
+        path = self._root / folder / N5_ATTRIBUTES
         found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         if not isinstance(found, dict):
             raise ValueError(f"{path} holds no attributes")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -61,7 +63,7 @@ def read_nrrd(path: Path) -> ImageArray:
     import nrrd
 
     with reading(path, _ADVICE), path.open("rb") as file:
-        header = dict(nrrd.read_header(file))
+        header = dict(nrrd.read_header(_lines(path, file)))
         start = file.tell()
     missing = {"type", "dimension", "sizes", "encoding"} - header.keys()
     if missing:
@@ -81,15 +83,27 @@ def read_nrrd(path: Path) -> ImageArray:
     return ImageArray(native(data), axes, scale, units, path.name.split(".")[0])
 
 
+def _lines(path: Path, file: BinaryIO) -> Iterator[str]:
+    """The lines of a header; the library itself would drop all letters beyond ASCII."""
+    for line in iter(file.readline, b""):
+        text = line.decode("utf-8", "surrogateescape")
+        field, _, value = text.partition(":")
+        field, value = field.strip().lower().replace(" ", ""), value.strip()
+        if field == "datafile" and (value.split()[:1] == ["LIST"] or "%" in value):
+            raise FileReadError(
+                f"{path} keeps its data in several files ({value}), which is not read. Save it "
+                "with its data in one file."
+            )
+        if field == "spacings":
+            # Where commas are decimal; with a space after them they would part the numbers.
+            text = re.sub(r"(?<=\d),(?=\d)", ".", text)
+        yield text
+
+
 def _data(path: Path, header: dict[str, Any], start: int, shape: tuple[int, ...]) -> Any:
     import nrrd
 
     detached = _either(header, "datafile", "data file", None)
-    if detached is not None and (str(detached).split()[:1] == ["LIST"] or "%" in str(detached)):
-        raise FileReadError(
-            f"{path} keeps its data in several files ({detached}), which is not read. Save it "
-            "with its data in one file."
-        )
     holder = path if detached is None else path.parent / str(detached)
     if not holder.is_file():
         raise FileReadError(

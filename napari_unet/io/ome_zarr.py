@@ -344,9 +344,11 @@ def _labels_group(root: Path) -> zarr.Group:
     """The group of an image's labels, made if there is none."""
     import zarr
 
-    if not (root / "zarr.json").is_file():
+    try:
+        group = zarr.open_group(root, mode="r+", use_consolidated=False, zarr_format=3)
+    except (FileNotFoundError, zarr.errors.BaseZarrError) as error:
         raise FileWriteError(
-            f"Cannot write labels into {root}: it is no OME-Zarr 0.5 (Zarr 3). Write them into a "
-            "store of their own."
-        )
-    return zarr.open_group(root, mode="r+", use_consolidated=False).require_group(LABELS)
+            f"Cannot write labels into {root}: it is no OME-Zarr 0.5 (a group of Zarr 3). Write "
+            "them into a store of their own."
+        ) from error
+    return group.require_group(LABELS)

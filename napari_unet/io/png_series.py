@@ -15,6 +15,8 @@ from napari_unet.io.files import FileWriteError, replacing, replacing_folder
 from napari_unet.io.streaming import ordered_axes, sections_of
 
 _NANOMETRES_PER_INCH = 2.54e7
+_DENSITIES = (1.0, 2**31 * 0.0254 - 1)
+"""Pixels per inch of which the format can tell: whole numbers of 31 bits, per metre."""
 
 
 def write_png(path: Path, image: ImageArray, classes: ClassTable = ()) -> None:
@@ -44,9 +46,10 @@ def write_png(path: Path, image: ImageArray, classes: ClassTable = ()) -> None:
             f"Cannot write {path}: a stack is a folder of sections, and there is a file of this "
             "name."
         )
-    if path.is_dir() and any(each.suffix != ".png" for each in path.iterdir()):
+    if path.is_dir() and not all(_is_ours(each, path.stem) for each in path.iterdir()):
         raise FileWriteError(
-            f"Cannot write {path}: it is a folder with other files than PNGs. Choose another name."
+            f"Cannot write {path}: it is a folder with other files than sections that were written "
+            "here before. Choose another name."
         )
     lengths = dict(zip(image.axes, image.shape, strict=True))
     with replacing_folder(path) as folder:
@@ -54,6 +57,10 @@ def write_png(path: Path, image: ImageArray, classes: ClassTable = ()) -> None:
         for index, section in sections_of(image, axes):
             name = _numbered(index, outer, lengths)
             _save(folder / f"{path.stem}-{name}.png", section, dtype, settings)
+
+
+def _is_ours(file: Path, stem: str) -> bool:
+    return file.suffix == ".png" and file.name.startswith(f"{stem}-")
 
 
 def _stored_type(image: ImageArray) -> np.dtype[Any]:
@@ -78,8 +85,10 @@ def _settings(image: ImageArray, classes: ClassTable) -> dict[str, Any]:
         nanometres(image.scale[place], image.units[place])
         for place in (image.axes.index("X"), image.axes.index("Y"))
     ]
-    if None not in spacing:
-        settings["dpi"] = tuple(_NANOMETRES_PER_INCH / each for each in spacing if each)
+    densities = tuple(_NANOMETRES_PER_INCH / each for each in spacing if each)
+    lowest, highest = _DENSITIES
+    if len(densities) == 2 and all(lowest <= each <= highest for each in densities):
+        settings["dpi"] = densities
     return settings
 
 

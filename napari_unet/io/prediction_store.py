@@ -319,6 +319,8 @@ def _record(path: Path) -> dict[str, Any] | None:
         attributes = json.loads((path / "zarr.json").read_bytes())["attributes"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    if not (path / FULL / "zarr.json").is_file():
+        return None
     found = attributes.get(RECORD) if isinstance(attributes, dict) else None
     return found if isinstance(found, dict) else None
 

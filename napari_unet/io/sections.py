@@ -88,11 +88,12 @@ def read_picture(path: Path) -> ImageArray:
 
     with reading(path):
         data = imageio.v3.imread(path)
+        pictures = imageio.v3.improps(path).n_images or 1
     if data.ndim == 3 and data.shape[-1] == 2:
         # Grey and opacity.
         data = data[..., 0]
     axes = {2: "YX", 3: "YXS"}.get(data.ndim)
-    if axes is None:
+    if axes is None or pictures > 1:
         raise FileReadError(
             f"{path} holds several pictures ({data.shape}), as an animation does. Save its frames "
             "as files of their own."

@@ -149,6 +149,12 @@ def _complaint(path: Path, error: Exception) -> str:
         for each in (p for name in (*NODE_FILES, ".zattrs") for p in sorted(path.rglob(name))):
             try:
                 json.loads(each.read_bytes())
+            except PermissionError:
+                name = each.relative_to(path).as_posix()
+                return (
+                    f"Cannot read {path}: {name} may not be read by you (permission denied). "
+                    "Ask its owner for the right to, or copy it where you may."
+                )
             except (OSError, ValueError) as damage:
                 reason = f"{each.relative_to(path).as_posix()} is no whole JSON ({damage})"
                 break

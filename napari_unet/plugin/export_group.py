@@ -8,6 +8,7 @@ from magicgui.widgets import ComboBox
 from napari.utils.notifications import show_error
 from qtpy.QtWidgets import QFileDialog, QPushButton, QWidget
 
+from napari_unet.io.files import FileWriteError
 from napari_unet.io.images import WRITERS
 from napari_unet.plugin.exporting import KINDS, MODEL, ONE_CLASS, PROBABILITIES, Exporter
 from napari_unet.plugin.forms import aligned
@@ -80,7 +81,7 @@ class ExportGroup(Group):
         number = self.class_choice.value if self.kind.value in (ONE_CLASS, PROBABILITIES) else 0
         try:
             self._exporter.export(self.kind.value, path, int(number or 0))
-        except ValueError as error:
+        except (ValueError, FileWriteError) as error:
             show_error(str(error))
 
     def _enable(self) -> None:

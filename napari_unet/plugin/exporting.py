@@ -12,11 +12,12 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_unet.core.prediction import TileDone, gather, only_class, predict
 from napari_unet.io import model_files
-from napari_unet.io.images import write_image, writer_for
+from napari_unet.io.images import check_keeps_source, write_image, writer_for
 from napari_unet.io.scratch import make_room, one_by_one, scratch_zeros
 from napari_unet.plugin.jobs import Job, Work, call
 from napari_unet.plugin.opening import LayerKeeper
 from napari_unet.plugin.predicting import Predictor
+from napari_unet.plugin.reading import path_of
 from napari_unet.plugin.session import Session
 
 CLASS_MASK = "Class mask"
@@ -70,6 +71,8 @@ class Exporter(QObject):
         ValueError
             If no format has this suffix, the network does not know the class, or there is
             nothing to export.
+        FileWriteError
+            If the image itself would be replaced.
         """
         session = self._session
         if session.image is None or session.model is None or self.busy:
@@ -87,6 +90,9 @@ class Exporter(QObject):
             self._start(path, call(lambda: model_files.write_model(path, model)))
             return
         writer_for(path)
+        source = path_of(session.image_layer) if session.image_layer is not None else ""
+        if source:
+            check_keeps_source(path, source)
         if kind == PROBABILITIES:
             self._export_prediction(path, class_number, probabilities=True)
         else:

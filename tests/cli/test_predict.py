@@ -171,9 +171,9 @@ def test_predict_averages_over_what_an_image_looks_like_when_turned(folder, caps
         np.testing.assert_allclose(back, averaged.data, atol=1e-4)
 
 
-@pytest.mark.parametrize("size", ["0", "-4", "nan", "inf"])
+@pytest.mark.parametrize("size", ["0", "-4", "nan", "inf", "1e-30"])
 def test_a_pixel_size_that_makes_no_sense_is_refused(folder, capsys, size):
-    assert "--pixel-size must be a positive number" in complaint(
+    assert "--pixel-size must lie between 0.001 and 1e+09 nm" in complaint(
         capsys, *PREDICT, "--pixel-size", size
     )
 
@@ -194,6 +194,46 @@ def test_predict_says_what_is_wrong(folder, capsys, change, message):
 
     assert message in complaint(capsys, *command)
     assert not (folder / "mask.tif").exists()
+
+
+def write_sections(folder):
+    """The sections of the image as files in a folder of their own."""
+    (folder / "sections").mkdir()
+    for z, section in enumerate(np.asarray(read_image("image.tif").data)):
+        write_image(f"sections/{z}.tif", image_from_array(section, "section", 4.0))
+
+
+@pytest.mark.parametrize("name", ["image.tif", "link.tif", "sections/1.tif", "h.h5", "pngs.png"])
+def test_predict_does_not_replace_its_own_image(folder, capsys, name):
+    write_sections(folder)
+    write_image("pngs.png", stack(read_image("image.tif").data))
+    write_image("h.h5", stack(read_image("image.tif").data))
+    (folder / "link.tif").symlink_to("image.tif")
+    asked = {"sections/1.tif": ("sections", "sections/*.tif"), "h.h5": ("h.h5", "h.h5/data")}
+    for image in asked.get(name, (name, "pngs.png/*.png" if name == "pngs.png" else "image.tif")):
+        before = {path: path.read_bytes() for path in folder.rglob("*.*") if path.is_file()}
+
+        said = complaint(capsys, "predict", image, "-o", name, *PREDICT[4:])
+
+        assert "the image itself is read from there" in said
+        assert {path: path.read_bytes() for path in before} == before
+
+
+def test_predict_writes_beside_its_image_and_over_an_earlier_mask(folder, capsys):
+    write_sections(folder)
+    for _ in range(2):
+        answer(capsys, "predict", "sections", "-o", "sections.tif", *PREDICT[4:])
+
+    assert read_image("sections.tif").shape == (3, 48, 48)
+
+
+def test_a_loop_of_links_is_no_file_to_write(folder, capsys):
+    (folder / "a.tif").symlink_to("b.tif")
+    (folder / "b.tif").symlink_to("a.tif")
+
+    assert main([*PREDICT[:3], "a.tif", *PREDICT[4:]]) in (0, 1)
+
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_predict_names_the_classes_when_one_is_unknown(folder, capsys):

@@ -549,6 +549,7 @@ def test_weights_that_are_none_are_told_of(tmp_path, kind):
         (b"type: dataset", "describes no model, but 'dataset'"),
         (b"type: model\nformat_version: 0.5.0\nname: something", "does not keep to the"),
         (b"a: [", "is damaged"),
+        (b": : :", "does not fit together"),
         (b"\xff\xfe", "is damaged"),
     ],
 )
@@ -617,6 +618,17 @@ def test_who_sits_at_a_terminal_is_asked(folder, monkeypatch, answer, status):
     monkeypatch.setattr("builtins.input", lambda question: answer)
 
     assert main(["predict", "image.tif", "--model", "a.zip", "-o", "mask.tif"]) == status
+
+
+@pytest.mark.parametrize("hears", [False, True])
+def test_who_cannot_answer_does_not_trust(folder, monkeypatch, capsys, hears):
+    save_foreign(folder / "a.zip", ("torchscript",))
+    silence = io.StringIO()
+    silence.isatty = lambda: True
+    monkeypatch.setattr("sys.stdin", silence if hears else None)
+
+    assert main(["predict", "image.tif", "--model", "a.zip", "-o", "mask.tif"]) == 1
+    assert ("was not used" if hears else "say --trust") in capsys.readouterr().err
 
 
 def test_a_foreign_network_is_not_trained_or_exported(folder, capsys):

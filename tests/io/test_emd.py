@@ -66,3 +66,23 @@ def test_coordinates_of_the_berkeley_layout_give_the_spacing(tmp_path, suffix):
 
     assert (found.axes, found.units) == ("ZYX", ("nm",) * 3)
     assert found.scale == pytest.approx((5, 0.2, 0.1))
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_sections_of_a_spectrum_image_are_images_at_one_energy(tmp_path, place):
+    data = np.moveaxis(FRAMES, -1, place)
+    steps = [(5.0, "[n_m]"), (0.2, "[n_m]")]
+    steps.insert(place, (0.5, "[eV]"))
+    with h5py.File(tmp_path / "a.emd", "w") as file:
+        group = file.create_group("data/spectra")
+        group.attrs["emd_group_type"] = 1
+        group["data"] = data
+        for axis, (step, unit) in enumerate(steps, 1):
+            group[f"dim{axis}"] = np.arange(data.shape[axis - 1]) * step
+            group[f"dim{axis}"].attrs["units"] = np.bytes_(unit)
+
+    found = read_image(tmp_path / "a.emd")
+
+    assert (found.axes, found.units[1:]) == ("ZYX", ("nm",) * 2)
+    assert found.scale[1:] == pytest.approx((5, 0.2))
+    assert np.array_equal(np.asarray(found.data), np.moveaxis(FRAMES, -1, 0))

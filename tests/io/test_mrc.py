@@ -116,6 +116,17 @@ def test_complex_numbers_and_colours_are_refused(tmp_path, mode):
         read_image(path)
 
 
+def test_volumes_that_do_not_fit_into_the_sections_are_refused(tmp_path):
+    path = written(tmp_path / "a.mrc", np.zeros((5, 4, 6), np.int16))
+    changed(path, 88, (401).to_bytes(4, "little"))
+    assert read_image(path).shape == (1, 5, 4, 6)
+
+    changed(path, 36, (2).to_bytes(4, "little"))
+
+    with pytest.raises(FileReadError, match=r"volumes of 2 sections, and 5 sections in all"):
+        read_image(path)
+
+
 @pytest.mark.parametrize("length", [1, 10, 500, 1023, 1024, 1100, 1233])
 def test_a_file_that_was_cut_short_is_refused_without_a_flood(tmp_path, length):
     whole = written(tmp_path / "a.mrc", volume()).read_bytes()

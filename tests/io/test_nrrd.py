@@ -63,6 +63,30 @@ def test_detached_data_is_found_beside_the_header(tmp_path):
         read_image(path)
 
 
+def test_detached_data_may_have_any_name(tmp_path):
+    header = "NRRD0004\ntype: uchar\ndimension: 2\nsizes: 2 2\nencoding: raw\n"
+    (tmp_path / "a.nhdr").write_text(header + "data file: größe é.raw\n", encoding="utf-8")
+    (tmp_path / "größe é.raw").write_bytes(b"1234")
+
+    assert bytes(np.asarray(read_image(tmp_path / "a.nhdr").data)) == b"1234"
+
+
+@pytest.mark.parametrize("files", ["LIST\na.raw\nb.raw", "a%d.raw 1 2 1"])
+def test_data_in_several_files_is_refused(tmp_path, files):
+    header = "NRRD0004\ntype: uchar\ndimension: 2\nsizes: 2 2\nencoding: raw\n"
+    (tmp_path / "a.nhdr").write_text(f"{header}data file: {files}\n")
+
+    with pytest.raises(FileReadError, match="keeps its data in several files"):
+        read_image(tmp_path / "a.nhdr")
+
+
+def test_spacings_may_have_decimal_commas(tmp_path):
+    path = written(tmp_path / "a.nrrd", spacings=[4.5, 5.25, 50.0], units=["nm"] * 3)
+    path.write_bytes(path.read_bytes().replace(b"4.5 5.25 50.0", b"4,5 5,25 50,0"))
+
+    assert read_image(path).scale == (50.0, 5.25, 4.5)
+
+
 def test_lines_and_bytes_before_the_data_are_skipped(tmp_path):
     header = b"NRRD0004\ntype: uchar\ndimension: 2\nsizes: 2 2\nencoding: raw\n"
     (tmp_path / "lines.nrrd").write_bytes(header + b"line skip: 2\nbyte skip: 1\n\na\nb\nx1234")

@@ -223,7 +223,23 @@ def test_other_stores_and_folders_are_left_alone(folder, capsys):
     assert (folder / "notes.zarr/thesis.txt").read_text() == "precious"
 
     assert main(command(folder, "em.zarr", "--overwrite")) == 1
-    assert "is the image itself" in capsys.readouterr().err
+    assert "the image itself is read from there" in capsys.readouterr().err
+
+
+def test_a_store_whose_array_is_gone_cannot_go_on(folder, capsys):
+    assert main(command(folder)) == 0
+    shutil.rmtree(folder / "out.zarr/0")
+
+    assert main(command(folder)) == 1
+    assert "no prediction that could go on" in capsys.readouterr().err
+    assert main(command(folder, "out.zarr", "--overwrite")) == 0
+
+
+def test_labels_need_a_group_around_them(folder, capsys):
+    zarr.create_array(folder / "plain.zarr", shape=(2, 3), dtype="u1")
+
+    assert main(command(folder, "plain.zarr/labels/discs")) == 1
+    assert "plain.zarr: it is no OME-Zarr 0.5" in capsys.readouterr().err
 
 
 def test_a_prediction_goes_among_the_labels_of_its_image(folder):

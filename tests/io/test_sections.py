@@ -2,6 +2,7 @@ import imageio.v3
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from napari_unet.io.files import FileReadError
 from napari_unet.io.images import read_image
@@ -61,6 +62,14 @@ def test_several_formats_in_a_folder_ask_for_a_pattern(folder):
     with pytest.raises(FileReadError, match=r"several formats .*1 of \.jpg"):
         read_image(folder)
     assert read_image(folder / "preview.jpg").shape == (8, 9)
+
+
+def test_an_animation_is_no_section(tmp_path):
+    first, *others = (Image.fromarray(np.full((64, 64), grey, np.uint8)) for grey in (1, 2, 3))
+    first.save(tmp_path / "a.png", save_all=True, append_images=others)
+
+    with pytest.raises(FileReadError, match=r"a\.png holds several pictures"):
+        read_image(tmp_path / "a.png")
 
 
 def test_a_section_that_is_damaged_is_named(tmp_path):

@@ -223,6 +223,31 @@ def test_folders_of_other_things_are_not_replaced(tmp_path, name):
     assert (tmp_path / name / "thesis.txt").read_text() == "precious"
 
 
+def test_a_folder_of_other_pictures_is_not_replaced(tmp_path):
+    path = tmp_path / "em.png"
+    write_image(path, example())
+    write_image(path, example())  # its own may be
+    (path / "slice-0001.png").write_bytes(b"precious")
+
+    with pytest.raises(FileWriteError, match="other files"):
+        write_image(path, example())
+
+    assert (path / "slice-0001.png").read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("nanometres", [1e-5, 0.0178, 0.3, 4.0, 1e5, 1e12])
+def test_png_tells_a_pixel_size_that_it_has_room_for(tmp_path, nanometres):
+    image = image_from_array(np.ones((4, 5), np.uint8), "a", nanometres)
+
+    write_image(tmp_path / "a.png", image)
+
+    with Image.open(tmp_path / "a.png") as found:
+        dpi = found.info.get("dpi")
+    if 0.5 < nanometres < 1e6:
+        assert dpi == pytest.approx((2.54e7 / nanometres,) * 2, rel=1e-3)
+    assert dpi is None or dpi == pytest.approx((2.54e7 / nanometres,) * 2, rel=0.05)
+
+
 class Counted:
     """An array that remembers the most pixels that anybody asked for at once."""
 

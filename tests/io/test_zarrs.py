@@ -484,8 +484,17 @@ def test_missing_blocks_of_n5_are_zero_and_damaged_ones_are_named(tmp_path):
     image = read_image(path)
 
     assert not np.asarray(image.data[:, :10]).any()
-    with pytest.raises(FileReadError, match=r"em\.n5: the chunk c/0/1/0 cannot be decoded"):
+    with pytest.raises(FileReadError, match=r"em\.n5: the chunk 0/1/0 cannot be decoded"):
         np.asarray(image.data[:, 10:])
+
+
+def test_a_damaged_block_of_n5_is_named_as_its_file_is(tmp_path):
+    path = written_n5(tmp_path / "em.n5", VALUES, (8, 8, 4), "gzip", zlib.compress)
+    assert (path / "0/2/1").stat().st_size > 20
+    (path / "0/2/1").write_bytes((path / "0/2/1").read_bytes()[:20])
+
+    with pytest.raises(FileReadError, match=r"em\.n5: the chunk 0/2/1 cannot be decoded"):
+        np.asarray(read_image(path).data)
 
 
 @pytest.mark.parametrize(

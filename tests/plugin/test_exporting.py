@@ -54,6 +54,21 @@ def test_exported_class_mask_equals_the_layer_and_knows_its_pixel_size(
         assert tag[0] / tag[1] == 0.25
 
 
+def test_an_image_is_not_replaced_by_its_own_mask(
+    viewer: Viewer, dock: UNetDock, tmp_path: Path
+) -> None:
+    grey = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)
+    tifffile.imwrite(tmp_path / "em.tif", grey)
+    viewer.open(tmp_path / "em.tif", plugin=PLUGIN)
+    await_view(viewer, dock)
+
+    dock.export_group.export_to(tmp_path / "em.tif")
+
+    assert "the image itself is read from there" in messages()[-1]
+    assert not dock.exporter.busy
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "em.tif"), grey)
+
+
 def test_mask_of_one_class_is_255_where_the_class_is(
     viewer: Viewer, dock: UNetDock, image_layer: Image, tmp_path: Path
 ) -> None:

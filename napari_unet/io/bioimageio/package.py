@@ -75,7 +75,13 @@ class Package:
             perform_io_checks=False,  # files are checked when they are read; nothing is downloaded
             log_warnings=False,
         )
-        described = spec.build_description(parsed, context=context, format_version="latest")
+        try:
+            described = spec.build_description(parsed, context=context, format_version="latest")
+        except Exception as error:  # so has what checks it
+            raise FileReadError(
+                f"{self.path} cannot be used: {self._description} does not fit together "
+                f"({short(error)})."
+            ) from error
         if isinstance(described, spec.InvalidDescr):
             raise FileReadError(
                 f"{self.path} cannot be used, since {self._description} does not keep to the "
