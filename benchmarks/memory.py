@@ -102,7 +102,9 @@ def main() -> None:
         f"Made by `python -m benchmarks.memory --gigabytes {sizes}` on {describe(choose_device('cpu'))}: peak resident "
         "memory of `napari-unet predict IN.zarr -o OUT.zarr`,\nfrom the start of the process to "
         "its end, with a tiny untrained network.\n\n"
-        + table(["volume, uint8", "GB", "peak memory, MB", "to the first"], rows),
+        + table(["volume, uint8", "GB", "peak memory, MB", "to the first"], rows)
+        + "\n\nWhat grows is dask's cache of the names of tasks, a few for each section, which ends "
+        "at 100,000 of them.",
     )
 
 
