@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -103,16 +104,24 @@ def check_there(path: Path) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary name to write to, and move it to `path` when all went well.
 
+    Where `path` is a link, it stays one, and the file it leads to is replaced.
+
     Raises
     ------
     FileWriteError
-        If the folder is not there, or writing fails (disk full, no permission). The temporary
-        file is removed and a file that was at `path` before is untouched.
+        If the folder is not there, the file is write-protected, or writing fails (disk full, no
+        permission). The temporary file is removed and a file that was at `path` before is
+        untouched.
     """
+    path = Path(os.path.realpath(path))
     if not path.parent.is_dir():
         raise FileWriteError(f"Cannot write {path}: there is no folder {path.parent}.")
     if path.is_dir():
         raise FileWriteError(f"Cannot write {path}: it is a folder.")
+    if path.exists() and not path.stat().st_mode & stat.S_IWUSR:
+        raise FileWriteError(
+            f"Cannot write {path}: the file that is there is write-protected. Choose another name."
+        )
     kept = " The file that was there before is unchanged." if path.exists() else ""
     temporary: Path | None = None
     try:
@@ -139,12 +148,15 @@ def replacing(path: Path) -> Iterator[Path]:
 def replacing_folder(path: Path) -> Iterator[Path]:
     """Give the name of a new folder to fill, and move it to `path` when all went well.
 
+    Where `path` is a link, it stays one, and the folder it leads to is replaced.
+
     Raises
     ------
     FileWriteError
         If the folder around is not there, or writing fails (disk full, no permission). What was
         written is removed, and what was at `path` before is untouched.
     """
+    path = Path(os.path.realpath(path))
     if not path.parent.is_dir():
         raise FileWriteError(f"Cannot write {path}: there is no folder {path.parent}.")
     kept = " What was there before is unchanged." if path.exists() else ""
@@ -154,7 +166,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         temporary.chmod(0o777 & ~_UMASK)
         filled = temporary / path.name
         yield filled
-        if path.is_dir() and not path.is_symlink():
+        if path.is_dir():
             # Folders cannot be exchanged in one step; the old one steps aside and back.
             aside = temporary / "old"
             path.replace(aside)

@@ -11,7 +11,7 @@ import numpy as np
 
 from napari_unet.core.annotations import ClassTable
 from napari_unet.core.image import ImageArray
-from napari_unet.core.units import nanometres
+from napari_unet.core.units import PIXEL, nanometres, standard_unit
 from napari_unet.io.files import replacing
 from napari_unet.io.streaming import ordered_axes, sections_of
 
@@ -50,8 +50,10 @@ def write_hdf5(path: Path, image: ImageArray, classes: ClassTable = ()) -> None:
             compression="gzip",
             compression_opts=1,
         )
-        data.attrs["axistags"] = _axistags(axes)
-        size = _element_size(image, axes)
+        lengths = _lengths(image, axes)
+        data.attrs["axistags"] = _axistags(lengths)
+        data.attrs["axis_units"] = json.dumps({_key(a): unit for a, (_, unit) in lengths.items()})
+        size = _element_size(lengths)
         if size is not None:
             data.attrs["element_size_um"] = size
         if classes:
@@ -97,26 +99,38 @@ class _Disk(io.FileIO):
             raise self.problem
 
 
-def _axistags(axes: str) -> str:
+def _key(axis: str) -> str:
+    return "c" if axis == "S" else axis.lower()
+
+
+def _lengths(image: ImageArray, axes: str) -> dict[str, tuple[float, str]]:
+    """Spacing and unit of each axis, as ilastik has them: 0 and no unit where they are unknown."""
+    found = {}
+    for axis in axes:
+        place = image.axes.index(axis)
+        unit = standard_unit(image.units[place]) if axis in "TZYX" else PIXEL
+        found[axis] = (0.0, "") if unit == PIXEL else (float(image.scale[place]), unit)
+    return found
+
+
+def _axistags(lengths: dict[str, tuple[float, str]]) -> str:
     tags = [
         {
-            "key": "c" if axis == "S" else axis.lower(),
+            "key": _key(axis),
             "typeFlags": 1 if axis == "S" else _FLAGS.get(axis, 2),
-            "resolution": 0,
+            "resolution": resolution,
             "description": "",
         }
-        for axis in axes
+        for axis, (resolution, _) in lengths.items()
     ]
     return json.dumps({"axes": tags})
 
 
-def _element_size(image: ImageArray, axes: str) -> list[float] | None:
-    """Spacing of the axes of space in micrometres; None if it is not known."""
+def _element_size(lengths: dict[str, tuple[float, str]]) -> list[float] | None:
+    """Spacing of the axes of space in micrometres; None if it is not known of all of them."""
     spacing = []
-    for axis in (a for a in axes if a in "ZYX"):
-        place = image.axes.index(axis)
-        length = nanometres(image.scale[place], image.units[place])
-        if length is None:
+    for length in (nanometres(*each) for axis, each in lengths.items() if axis in "ZYX"):
+        if length is None:  # programs divide by it
             return None
         spacing.append(length / 1000)
     return spacing

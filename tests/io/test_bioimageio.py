@@ -398,11 +398,18 @@ def test_a_pickle_that_holds_more_than_weights_is_refused_and_not_run(tmp_path):
     assert not (tmp_path / "trace").exists()
 
 
-def test_source_that_fails_is_told_of(tmp_path):
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (b"import surely_not_installed", "'surely_not_installed'"),
+        (b"raise SystemExit('enough')", "does not run here .*enough"),
+    ],
+)
+def test_source_that_fails_is_told_of(tmp_path, source, message):
     path = save_foreign(tmp_path / "a", ("pytorch_state_dict",))
-    _with_file(path, "network.py", b"import surely_not_installed")
+    _with_file(path, "network.py", source)
 
-    with pytest.raises(FileReadError, match="'surely_not_installed'"):
+    with pytest.raises(FileReadError, match=message):
         load_package(path, trust=True)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from napari_unet.io.files import FileWriteError, replacing
+from napari_unet.io.files import FileWriteError, replacing, replacing_folder
 
 
 def test_a_file_gets_its_name_when_it_is_whole(tmp_path):
@@ -79,6 +79,34 @@ def test_a_folder_without_permission_is_named(tmp_path):
 
     with pytest.raises(FileWriteError, match="Permission denied"):
         write(tmp_path / "mask.tif")
+
+
+def test_a_write_protected_file_is_not_replaced(tmp_path):
+    path = tmp_path / "mask.tif"
+    path.write_text("precious")
+    path.chmod(0o444)
+
+    with pytest.raises(FileWriteError, match="is write-protected"):
+        write(path)
+
+    assert path.read_text() == "precious"
+
+
+def test_a_link_stays_one_and_leads_to_what_was_written(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "mask.tif").symlink_to(tmp_path / "disk/mask.tif")
+    (tmp_path / "mask.zarr").symlink_to(tmp_path / "disk/mask.zarr")
+
+    for _ in range(2):
+        write(tmp_path / "mask.tif")
+        with replacing_folder(tmp_path / "mask.zarr") as folder:
+            folder.mkdir()
+            (folder / "zarr.json").write_text("{}")
+
+    assert (tmp_path / "mask.tif").is_symlink()
+    assert (tmp_path / "mask.zarr").is_symlink()
+    assert (tmp_path / "disk/mask.tif").read_text() == "new"
+    assert [each.name for each in (tmp_path / "disk/mask.zarr").iterdir()] == ["zarr.json"]
 
 
 def test_who_reads_the_old_file_goes_on_reading_it(tmp_path):

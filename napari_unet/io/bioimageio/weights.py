@@ -136,7 +136,7 @@ def _architecture(package: Package, architecture: Any) -> Callable[..., Any]:
         else:
             module = _imported(content)
         made: Callable[..., Any] = getattr(module, name)
-    except Exception as error:  # it is foreign code
+    except (Exception, SystemExit) as error:  # it is foreign code
         raise FileReadError(
             f"The source of the network in {package.path} does not run here ({short(error)}). It "
             "may need a library that is not installed."
