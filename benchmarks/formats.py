@@ -119,6 +119,12 @@ of an EMD file, or a data set called `raw`, `data`, `volume`, `image`, `images`,
 or `exported_data`, or the largest with two axes. In the dock, all images of an HDF5 file or a store
 are listed under *In its file*.
 
+Single sections of one size and type in a TIFF file are a stack, in their order, however they were
+put there. Of several images in it the largest is read, and the others are named. Where 0 is white
+(but for ImageJ, which only draws such images so), and where a palette has nothing but greys, grey
+values are as the picture shows them; the numbers of a palette of colours stay. Links, and data sets
+that are gathered from other files, are followed in HDF5; what is missing is named.
+
 Axes that are neither a length, nor time, nor a channel, such as an energy, count as Z. A unit that
 is not told or is no length is a pixel; where numbers without a unit are told, their ratio is
 kept.""".replace("\n", " ").replace("  ", "\n\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-import struct
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,18 @@ from napari_unet.io.files import reading, replacing
 from napari_unet.io.lazy import LARGEST_IN_MEMORY, native, raw_array
 from napari_unet.io.streaming import ordered_axes, sections_of
 from napari_unet.io.tiff_pages import lazy_series
-from napari_unet.io.tiff_vendors import VENDORS_TAGS, Spacing, vendors_spacing
+from napari_unet.io.tiff_series import check_whole, elements, ome_of, series_to_read
+from napari_unet.io.tiff_values import as_seen
+from napari_unet.io.tiff_vendors import Spacing, vendors_spacing
 
 LARGEST_PLAUSIBLE_PIXEL = 1e4
 """In nanometres. Resolution tags beyond it are a printer's (72 dpi), not a microscope's."""
 
 LARGEST_CLASSIC = 2**32 - 2**25
 """Bytes that fit into a TIFF that is no BigTIFF; ImageJ reads BigTIFF only through Bio-Formats."""
+
+ENOUGH_TO_FAIL = 2**20
+"""Bytes that a disk does not take which was full a moment ago."""
 
 _IMAGEJ_UNITS = {"µm": "micron", "Å": "angstrom"}
 """Spellings for units that are no ASCII, as TIFF descriptions must be."""
@@ -41,10 +46,12 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
 def read_tiff(path: Path) -> ImageArray:
-    """Return the first series of a TIFF file.
+    """Return the image in a TIFF file; of several the largest, and a warning names the others.
 
-    Of large stacks, pages or rows are read when they are looked at. Axes that TIFF does not name are taken as Z. Where a microscope's program
-    tells the pixel size in tags of its own, these go before the resolution tags.
+    Of large stacks, pages or rows are read when they are looked at. Axes that TIFF does not name
+    are taken as Z. Where a microscope's program tells the pixel size in tags of its own, these go
+    before the resolution tags. Where 0 is white, or a palette has nothing but greys, the image has
+    the grey values that are meant.
 
     Raises
     ------
@@ -53,11 +60,11 @@ def read_tiff(path: Path) -> ImageArray:
     """
     with reading(path, _ADVICE):
         with tifffile.TiffFile(path) as file:
-            series = file.series[0]
-            _check_whole(path, file)
+            series, told = series_to_read(path, file)
+            check_whole(file, series)
             axes = _axes(series.axes)
-            spacing = _spacing(file)
-            if series.dataoffset is not None:
+            spacing = _spacing(file, series)
+            if series.dataoffset is not None and series.keyframe.parent is file:
                 dtype = np.dtype(series.dtype).newbyteorder(file.byteorder)
                 data = raw_array(path, dtype, series.dataoffset, series.shape)
             else:
@@ -66,46 +73,14 @@ def read_tiff(path: Path) -> ImageArray:
                 if data is None:
                     data = series.asarray()
                 data = native(data.reshape(series.shape))
+            data = as_seen(data, series.keyframe)
         if spacing.get("Z", (0, ""))[1] in ("s", "ms") and "T" not in axes:
             axes, spacing["T"] = axes.replace("Z", "T"), spacing["Z"]
         scale, units = zip(*(spacing.get(a, (1.0, _unknown(a))) for a in axes), strict=True)
-        return ImageArray(data, axes, scale, units, path.name.split(".")[0])
-
-
-def _check_whole(path: Path, file: tifffile.TiffFile) -> None:
-    size = path.stat().st_size
-    for page in file.series[0].pages:
-        if page is None:
-            continue
-        for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False):
-            if offset + count > size:
-                raise ValueError(
-                    f"it is cut short ({size} bytes, where it says it has at least "
-                    f"{offset + count})"
-                )
-    first, last = (_directory(file, page.offset) for page in (file.pages.first, file.pages[-1]))
-    if last[1] >= size:
-        raise ValueError(f"it is cut short ({size} bytes): pages are missing at its end")
-    if (first[0] & _MEANING) - {tag.code for tag in file.pages.first.tags}:
-        raise ValueError(f"it is cut short ({size} bytes): its description is missing")
-
-
-_MEANING = {270, 282, 283, *VENDORS_TAGS}
-"""Tags that say what the pixels mean: ImageDescription, XResolution, YResolution, and vendors'."""
-
-
-def _directory(file: tifffile.TiffFile, offset: int) -> tuple[set[int], int]:
-    """The tags that a page says it has, and where the next page begins (0 after the last).
-
-    tifffile leaves out pages and tags that it cannot read; this tells that there were some.
-    """
-    layout, handle = file.tiff, file.filehandle
-    handle.seek(offset)
-    (count,) = struct.unpack(layout.tagnoformat, handle.read(layout.tagnosize))
-    entries = handle.read(count * layout.tagsize)
-    (following,) = struct.unpack(layout.offsetformat, handle.read(layout.offsetsize))
-    codes = (entries[i : i + 2] for i in range(0, len(entries), layout.tagsize))
-    return {struct.unpack(layout.byteorder + "H", code)[0] for code in codes}, following
+        image = ImageArray(data, axes, scale, units, path.name.split(".")[0])
+    if told:
+        warnings.warn(told, stacklevel=2)
+    return image
 
 
 def _axes(axes: str) -> str:
@@ -121,7 +96,7 @@ def _unknown(axis: str) -> str:
 
 
 def tiff_shape(path: Path) -> tuple[tuple[int, ...], str]:
-    """Return size and type of the first series of a TIFF file; its pixels are not read.
+    """Return size and type of what `read_tiff` reads of a file; its pixels are not read.
 
     Raises
     ------
@@ -129,22 +104,28 @@ def tiff_shape(path: Path) -> tuple[tuple[int, ...], str]:
         If the file is no TIFF.
     """
     with reading(path, _ADVICE), tifffile.TiffFile(path) as file:
-        series = file.series[0]
+        series, _ = series_to_read(path, file)
         return tuple(int(n) for n in series.shape), str(series.dtype.newbyteorder("="))
 
 
-def _spacing(file: tifffile.TiffFile) -> Spacing:
+def _spacing(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Spacing:
     """Spacing and unit of each axis that the file knows."""
     if file.is_ome and file.ome_metadata:
-        return _ome_spacing(file.ome_metadata)
+        images = elements(ome_of(file).get("Image")) or [{}]
+        keyframes = [each.keyframe for each in file.series]
+        # Images whose pixels are nowhere are no series.
+        told = len(keyframes) == len(images)
+        return _ome_spacing(images[keyframes.index(series.keyframe) if told else 0])
     vendors = vendors_spacing(file)
     if vendors:
         return vendors
-    resolution = _resolution(file.pages.first)
+    page = series.keyframe
+    resolution = _resolution(page)
+    unit_tag = page.tags.get("ResolutionUnit")
+    unit = int(unit_tag.value) if unit_tag else 0
     if file.is_imagej:
-        return _imagej_spacing(file.imagej_metadata or {}, resolution)
-    unit_tag = file.pages.first.tags.get("ResolutionUnit")
-    nanometres = {2: 2.54e7, 3: 1e7}.get(int(unit_tag.value) if unit_tag else 1)
+        return _imagej_spacing(file.imagej_metadata or {}, resolution, unit == 1)
+    nanometres = {2: 2.54e7, 3: 1e7}.get(unit)
     if nanometres is None:
         return {}
     return {
@@ -154,17 +135,22 @@ def _spacing(file: tifffile.TiffFile) -> Spacing:
     }
 
 
-def _imagej_spacing(metadata: dict[str, Any], resolution: dict[str, float]) -> Spacing:
-    unit = standard_unit(str(metadata.get("unit", "")))
+def _imagej_spacing(
+    metadata: dict[str, Any], resolution: dict[str, float], unitless: bool
+) -> Spacing:
+    told = str(metadata.get("unit", "")).strip().lower()
+    unit = standard_unit(told)
+    ratios = told in ("", PIXEL, f"{PIXEL}s")
     found: Spacing = {}
-    lengths = {a: 1 / r for a, r in resolution.items()}
+    # Beside no unit in words, one in the tags is a printer's.
+    lengths = {a: 1 / r for a, r in resolution.items() if unitless or not ratios}
     step = positive_number(str(metadata.get("spacing", "")).lstrip("-"))
     if step is not None:
         lengths["Z"] = step
     for axis, length in lengths.items():
         # ImageJ tells the units of Y and Z only where they are not that of X.
         own = standard_unit(str(metadata.get(f"{axis.lower()}unit", unit)))
-        if own != PIXEL and unit != PIXEL:
+        if (own != PIXEL and unit != PIXEL) or (ratios and own == PIXEL):
             found[axis] = (length, own)
     interval = positive_number(metadata.get("finterval"))
     if interval is not None:
@@ -182,10 +168,8 @@ def _resolution(page: Any) -> dict[str, float]:
     return found
 
 
-def _ome_spacing(xml: str) -> Spacing:
-    images = tifffile.xml2dict(xml).get("OME", {}).get("Image", {})
-    first = images[0] if isinstance(images, list) else images
-    pixels = first.get("Pixels", {})
+def _ome_spacing(image: dict[str, Any]) -> Spacing:
+    pixels = image.get("Pixels", {})
     found: Spacing = {}
     for axis in "XYZ":
         size = positive_number(pixels.get(f"PhysicalSize{axis}"))
@@ -215,11 +199,17 @@ def write_tiff(path: Path, image: ImageArray, classes: ClassTable = ()) -> None:
     """
     dtype = _stored_type(image)
     size = dtype.itemsize * math.prod(image.shape)
+    imagej = dtype in (np.uint8, np.uint16, np.float32) and size < LARGEST_CLASSIC
     with replacing(path) as temporary:
-        if dtype in (np.uint8, np.uint16, np.float32) and size < LARGEST_CLASSIC:
-            _write_imagej(temporary, dtype, image, classes)
-        else:
-            _write_ome(temporary, dtype, image, classes)
+        try:
+            (_write_imagej if imagej else _write_ome)(temporary, dtype, image, classes)
+        except OSError as error:
+            if error.errno is not None:
+                raise
+            # NumPy tells how little it wrote, but not why; the system says it once more.
+            with temporary.open("ab") as file:
+                file.write(bytes(ENOUGH_TO_FAIL))
+            raise OSError("it could not be written whole; the disk may be full") from error
 
 
 def _stored_type(image: ImageArray) -> np.dtype[Any]:
@@ -263,32 +253,29 @@ def _pages(image: ImageArray, axes: str, dtype: np.dtype[Any]) -> Iterator[npt.N
 
 def _write_imagej(path: Path, dtype: np.dtype[Any], image: ImageArray, classes: ClassTable) -> None:
     sizes = dict(zip(image.axes, image.shape, strict=True))
-    if "S" in sizes:
-        axes = _page_axes(image, "TCZ")
-        shape = tuple(sizes[a] for a in axes)
-        pages = _pages(image, axes, dtype)
-        tifffile.imwrite(path, pages, shape=shape, dtype=dtype, photometric="rgb", metadata=None)
-        return
     spacing = dict(zip(image.axes, image.scale, strict=True))
+    units = dict(zip(image.axes, image.units, strict=True))
     unit, lengths = _common_unit(image)
     lines = {
         "ImageJ": "1.54f",
-        "images": int(np.prod(image.shape, dtype=int)) // (sizes["Y"] * sizes["X"]),
+        "images": math.prod(sizes[a] for a in "TZC" if a in sizes),
         "channels": sizes.get("C", 1),
         "slices": sizes.get("Z", 1),
         "frames": sizes.get("T", 1),
         "hyperstack": "true",
-        "mode": "grayscale",
         "unit": _IMAGEJ_UNITS.get(unit, unit),
         "loop": "false",
     }
+    if "S" not in sizes:
+        lines["mode"] = "grayscale"
     if "Z" in lengths:
         lines["spacing"] = lengths["Z"]
-    if "T" in sizes and image.units[image.axes.index("T")] == "s":
-        lines["finterval"] = spacing["T"]
+    second = {"s": 1.0, "ms": 1e-3}.get(standard_unit(units.get("T", "")))
+    if second is not None:
+        lines["finterval"] = spacing["T"] * second
     # Channels outside of Z, so that any reader of the pages gets (C, Z, Y, X). ImageJ
     # understands this one order besides its own.
-    outside = "C" in sizes and not image.axes.endswith("CYX")
+    outside = "C" in sizes and not image.axes.endswith(("CYX", "CYXS"))
     if outside:
         lines["order"] = "zct"
     if classes:
@@ -299,7 +286,7 @@ def _write_imagej(path: Path, dtype: np.dtype[Any], image: ImageArray, classes: 
         _pages(image, axes, dtype),
         shape=tuple(sizes[a] for a in axes),
         dtype=dtype,
-        photometric="minisblack",
+        photometric="rgb" if "S" in sizes else "minisblack",
         description="\n".join(f"{k}={v}" for k, v in lines.items()) + "\n",
         resolution=(1 / lengths["X"], 1 / lengths["Y"]),
         resolutionunit="NONE",

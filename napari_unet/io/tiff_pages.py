@@ -12,6 +12,7 @@ import tifffile
 
 from napari_unet.io.files import reading
 from napari_unet.io.lazy import stack_of
+from napari_unet.io.tiff_series import series_to_read
 
 
 def lazy_series(path: Path, series: tifffile.TiffPageSeries) -> Any:
@@ -25,28 +26,38 @@ def lazy_series(path: Path, series: tifffile.TiffPageSeries) -> Any:
 
 
 class _Pages:
-    """Reads a page of the first series; the file stays open, and is opened anew when unpickled."""
+    """Reads a page of the image; the file stays open, and is opened anew when unpickled."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file: tifffile.TiffFile | None = None
+        self._opened: tuple[tifffile.TiffFile, tifffile.TiffPageSeries] | None = None
         self._lock = threading.Lock()
 
     def __call__(self, number: int) -> npt.NDArray[Any]:
         with self._lock, reading(self._path):
-            if self._file is None:
-                self._file = tifffile.TiffFile(self._path)
-            series = self._file.series[0]
+            if self._opened is None:
+                file = tifffile.TiffFile(self._path)
+                self._opened = file, series_to_read(self._path, file)[0]
+            series = self._opened[1]
             page = series.pages[number]
             if page is None:
                 # OME-TIFF may leave out pages.
                 return np.zeros(series.keyframe.shape, series.dtype)
-            data: npt.NDArray[Any] = page.asarray()
+            handle = page.parent.filehandle
+            sibling = handle.closed
+            try:
+                if sibling:
+                    # Of OME-TIFF in many files; they are not kept open all at once.
+                    handle.open()
+                data: npt.NDArray[Any] = page.asarray()
+            finally:
+                if sibling:
+                    handle.close()
             return data
 
     def __reduce__(self) -> tuple[type[_Pages], tuple[Path]]:
         return _Pages, (self._path,)
 
     def __del__(self) -> None:
-        if self._file is not None:
-            self._file.close()
+        if self._opened is not None:
+            self._opened[0].close()

@@ -1,4 +1,6 @@
 import csv
+import errno
+import os
 import struct
 
 import dask.array
@@ -8,7 +10,7 @@ import tifffile
 
 from napari_unet.core.image import ImageArray, as_grey
 from napari_unet.io import lazy, tiff
-from napari_unet.io.files import FileReadError
+from napari_unet.io.files import FileReadError, FileWriteError
 from napari_unet.io.images import read_image, write_image, writer_for
 
 LENGTHS = {"T": 2, "C": 3, "Z": 4, "Y": 12, "X": 15}
@@ -273,6 +275,87 @@ def test_a_colour_image_comes_back_as_it_was_written(tmp_path):
 
     assert found.axes == "YXS"
     assert np.array_equal(found.data, data)
+
+
+@pytest.mark.parametrize("axes", ["YXS", "ZYXS", "TZYXS", "CYXS", "CZYXS", "ZCYXS"])
+def test_a_colour_image_is_written_with_its_spacing(tmp_path, axes):
+    lengths, scale, unit = LENGTHS | {"S": 3}, SCALE | {"S": 1.0}, UNIT | {"S": ""}
+    data = np.random.default_rng(0).integers(0, 255, [lengths[a] for a in axes], np.uint8)
+    image = ImageArray(data, axes, tuple(scale[a] for a in axes), tuple(unit[a] for a in axes))
+    path = written(tmp_path, image)
+
+    found = read_image(path)
+
+    with tifffile.TiffFile(path) as file:
+        assert file.is_imagej
+        assert file.pages[0].photometric == tifffile.PHOTOMETRIC.RGB
+    assert np.array_equal(found.data, data)
+    assert_same_meaning(found, image)
+
+
+def test_milliseconds_are_written_as_the_seconds_that_imagej_knows(tmp_path):
+    image = ImageArray(np.zeros((3, 4, 4), np.uint8), "TYX", (250.0, 4.0, 4.0), ("ms", "nm", "nm"))
+    path = written(tmp_path, image)
+
+    found = read_image(path)
+
+    with tifffile.TiffFile(path) as file:
+        assert file.imagej_metadata["finterval"] == 0.25
+    assert (found.scale[0], found.units[0]) == (0.25, "s")
+
+
+@pytest.mark.parametrize("per_pixel", [1.0, 4.0])
+def test_a_step_of_imagej_without_a_unit_keeps_its_ratio_to_the_pixel(tmp_path, per_pixel):
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        example().data,
+        imagej=True,
+        resolution=(1 / per_pixel, 1 / per_pixel),
+        metadata={"spacing": 3.0, "axes": "ZYX"},
+    )
+
+    found = read_image(tmp_path / "a.tif")
+
+    assert found.units == ("pixel",) * 3
+    assert found.scale == pytest.approx((3.0, per_pixel, per_pixel))
+
+
+def test_the_resolution_of_a_printer_is_no_number_beside_a_step_of_imagej(tmp_path):
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        example().data,
+        photometric="minisblack",
+        description="ImageJ=1.54f\nimages=4\nslices=4\nspacing=3.0\n",
+        resolution=(72, 72),
+        resolutionunit="INCH",
+        metadata=None,
+    )
+
+    assert read_image(tmp_path / "a.tif").scale == pytest.approx((3.0, 1.0, 1.0))
+
+
+def test_a_unit_that_is_no_length_has_no_ratio(tmp_path):
+    metadata = {"spacing": 3.0, "axes": "ZYX", "unit": "1/nm"}
+    tifffile.imwrite(tmp_path / "a.tif", example().data, imagej=True, metadata=metadata)
+
+    assert read_image(tmp_path / "a.tif").scale == (1.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32])
+def test_a_file_that_becomes_too_large_is_told_in_the_words_of_the_system(tmp_path, dtype):
+    image = ImageArray(np.full((20, 100, 100), -1).astype(dtype), "ZYX", (1.0,) * 3, ("pixel",) * 3)
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+    try:
+        with pytest.raises(FileWriteError) as refused:
+            written(tmp_path, image)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    path = tmp_path / "example.tif"
+    assert str(refused.value) == f"Cannot write {path}: {os.strerror(errno.EFBIG)}."
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_pages_without_a_description_are_a_stack(tmp_path):
