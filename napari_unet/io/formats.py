@@ -114,7 +114,8 @@ FORMATS = (
             head[start:].startswith(b"\x89HDF\r\n\x1a\n") for start in (0, 512, 1024, 2048)
         ),
         "by stored piece",
-        "element_size_um, resolution, voxel_size; ilastik's axis tags; Velox's metadata; EMD's coordinates",
+        "element_size_um, resolution, voxel_size; ilastik's axis tags; Velox's metadata; EMD's "
+        "coordinates",
         "spectra, complex numbers, files without a data set of two axes",
         hdf5_images,
     ),
