@@ -72,9 +72,9 @@ def _all_series(path: Path, file: tifffile.TiffFile) -> list[tifffile.TiffPageSe
         raise ValueError("it holds no image")
     if found[0].kind == "uniform" and len(found[0]) > 1:
         # Of many pages tifffile looks at a few, and takes the others to be like these.
-        pages = [page.aspage() for page in found[0]]
-        if len({page.hash for page in pages}) > 1:
-            return [tifffile.TiffPageSeries([page], kind="generic") for page in pages]
+        # One after the other: thousands of pages with their tags would fill the memory.
+        if len({page.aspage().hash for page in found[0]}) > 1:
+            return [tifffile.TiffPageSeries([page.aspage()], kind="generic") for page in found[0]]
     return found
 
 
