@@ -70,11 +70,10 @@ def _all_series(path: Path, file: tifffile.TiffFile) -> list[tifffile.TiffPageSe
         raise
     if not found:
         raise ValueError("it holds no image")
-    if found[0].kind == "uniform" and len(found[0]) > 1:
-        # Of many pages tifffile looks at a few, and takes the others to be like these.
-        # One after the other: thousands of pages with their tags would fill the memory.
-        if len({page.aspage().hash for page in found[0]}) > 1:
-            return [tifffile.TiffPageSeries([page.aspage()], kind="generic") for page in found[0]]
+    # Of many pages tifffile looks at a few, and takes the others to be like these. They are compared
+    # one after the other: thousands of them with their tags would fill the memory.
+    if found[0].kind == "uniform" and len({page.aspage().hash for page in found[0]}) > 1:
+        return [tifffile.TiffPageSeries([page.aspage()], kind="generic") for page in found[0]]
     return found
 
 

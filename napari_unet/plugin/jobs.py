@@ -78,6 +78,7 @@ class Job(QObject):
         self._done = threading.Event()
         self._news: deque[Any] = deque(maxlen=1)
         self._problem: Exception | None = None
+        self._paused_seconds = 0.0
         self._worker = create_worker(self._run, _progress={"desc": title})
         # napari means its workers to tell of warnings and errors, but as of 0.9 they do not.
         self._worker.warned.connect(lambda told: notification_manager.receive_warning(*told))
@@ -107,6 +108,10 @@ class Job(QObject):
 
     def resume(self) -> None:
         self._worker.resume()
+
+    def clock(self) -> float:
+        """Return seconds that go by while the work does; they stand still while it is paused."""
+        return time.monotonic() - self._paused_seconds
 
     def stop(self) -> None:
         """Ask the work to end with what it has; a paused one goes on for that."""
@@ -139,6 +144,8 @@ class Job(QObject):
                 if self._important(value) or now - shown >= QUIET_SECONDS:
                     shown = now
                     yield value
+                    # It is here that the worker waits.
+                    self._paused_seconds += time.monotonic() - now
                 value = work.send(self._news.pop() if self._news else None)
         except StopIteration as end:
             return end.value

@@ -98,11 +98,12 @@ class Trainer(QObject):
                 statistics=statistics,
                 device=device,
                 should_stop=should_stop,
+                clock=job.clock,
                 grow=grow,
             )
             return kept_safe(learning, autosave, path_of)
 
-        self._job = Job(
+        self._job = job = Job(
             "Learn from corrections",
             work,
             important=lambda step: step.best is not None,

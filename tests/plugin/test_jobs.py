@@ -1,4 +1,5 @@
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -34,3 +35,31 @@ def test_no_job_waits_for_the_end_of_another_on_one_processor(one_processor: QTh
 
     assert sorted(met) == [0, 1, 2]
     wait_until(lambda: one_processor.activeThreadCount() == 0, 10, "the pool as it was")
+
+
+def test_the_clock_of_a_job_stands_still_while_it_is_paused(qapp) -> None:
+    readings: list[tuple[float, float]] = []
+
+    def work(should_stop):
+        while not should_stop():
+            readings.append((time.monotonic(), job.clock()))
+            yield
+            time.sleep(0.01)
+
+    job = Job("Tell the time", work)
+    paused: list[bool] = []
+    job.paused.connect(lambda: paused.append(True))
+    job.start()
+    wait_until(lambda: len(readings) > 2, 20, "the first readings")
+    job.pause()
+    wait_until(lambda: bool(paused), 20, "the pause")
+    count, until = len(readings), time.monotonic() + 1
+    wait_until(lambda: time.monotonic() > until, 5, "a second")
+    assert len(readings) == count
+    job.resume()
+    wait_until(lambda: len(readings) > count + 2, 20, "the next readings")
+    job.stop()
+
+    (there, before), (later, after) = readings[0], readings[-1]
+    assert 0 < after - before < later - there - 0.9
+    assert job.wait(20)
