@@ -16,7 +16,7 @@ from napari_unet.core.image import ImageArray
 from napari_unet.core.units import PIXEL
 from napari_unet.io.files import FileReadError, check_there, reading
 from napari_unet.io.lazy import stack_of
-from napari_unet.io.tiff import read_tiff, tiff_shape
+from napari_unet.io.tiff import read_tiff, tiff_image, tiff_shape
 
 PICTURES = (".png", ".jpg", ".jpeg")
 TIFFS = (".tif", ".tiff")
@@ -154,7 +154,8 @@ def _section(
     files: list[Path], shape: tuple[int, ...], dtype: np.dtype[Any], number: int
 ) -> npt.NDArray[Any]:
     path = files[number]
-    image = read_picture(path) if path.suffix.lower() in PICTURES else read_tiff(path)
+    # What there is to tell of it was told of the first one.
+    image = read_picture(path) if path.suffix.lower() in PICTURES else tiff_image(path)[0]
     if image.shape != shape or image.dtype != dtype:
         raise FileReadError(
             f"{path} has changed: it is {image.shape} {image.dtype} now, and was {shape} {dtype}. "

@@ -48,6 +48,20 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())
 def read_tiff(path: Path) -> ImageArray:
     """Return the image in a TIFF file; of several the largest, and a warning names the others.
 
+    Raises
+    ------
+    FileReadError
+        See `tiff_image`.
+    """
+    image, told = tiff_image(path)
+    if told:
+        warnings.warn(told, stacklevel=2)
+    return image
+
+
+def tiff_image(path: Path) -> tuple[ImageArray, str]:
+    """Return the image in a TIFF file, and what people should know of it, if anything.
+
     Of large stacks, pages or rows are read when they are looked at. Axes that TIFF does not name
     are taken as Z. Where a microscope's program tells the pixel size in tags of its own, these go
     before the resolution tags. Where 0 is white, or a palette has nothing but greys, the image has
@@ -77,10 +91,7 @@ def read_tiff(path: Path) -> ImageArray:
         if spacing.get("Z", (0, ""))[1] in ("s", "ms") and "T" not in axes:
             axes, spacing["T"] = axes.replace("Z", "T"), spacing["Z"]
         scale, units = zip(*(spacing.get(a, (1.0, _unknown(a))) for a in axes), strict=True)
-        image = ImageArray(data, axes, scale, units, path.name.split(".")[0])
-    if told:
-        warnings.warn(told, stacklevel=2)
-    return image
+        return ImageArray(data, axes, scale, units, path.name.split(".")[0]), told
 
 
 def _axes(axes: str) -> str:

@@ -46,6 +46,19 @@ def test_the_pixel_size_of_tiff_sections_is_kept(tmp_path):
     assert found.scale == pytest.approx((1, 4, 4))
 
 
+def test_other_images_in_each_section_are_told_once(tmp_path):
+    for number in range(3):
+        with tifffile.TiffWriter(tmp_path / f"{number}.tif") as file:
+            file.write(STACK[number][:4, :4], metadata=None)
+            file.write(STACK[number], metadata=None)
+
+    with pytest.warns(UserWarning, match="holds several images") as told:
+        found = np.asarray(read_image(tmp_path).data)
+
+    assert np.array_equal(found, STACK[:3])
+    assert len(told) == 1
+
+
 def test_sections_that_differ_are_named(folder):
     suffix = next(folder.glob("s1.*")).suffix
     imageio.v3.imwrite(folder / f"s5{suffix}", STACK[0, :, :4])
