@@ -94,10 +94,19 @@ Figures of a few strokes differ by a few hundredths by chance, and only the head
 
 @dataclass(frozen=True)
 class Rivals:
-    """A network and the live head on it, measured on the same held-out pixels."""
+    """A network and the live head on it, measured on the same held-out pixels.
+
+    Parameters
+    ----------
+    network, head
+        Of every class that is held out.
+    network_knows_all
+        Whether the network knows all classes that are painted.
+    """
 
     network: Scores
     head: Scores
+    network_knows_all: bool = True
 
     @property
     def network_iou(self) -> float | None:
@@ -111,12 +120,22 @@ class Rivals:
 
     @property
     def network_is_better(self) -> bool:
-        """Whether strokes tell that the head does harm (see `CLEARLY_BETTER`)."""
+        """Whether strokes tell that the head does harm (see `CLEARLY_BETTER`).
+
+        Never of a network that does not know what was painted: that would vanish from the view.
+        """
         network, head = self.network_iou, self.head_iou
+        if not self.network_knows_all:
+            return False
         return network is not None and head is not None and network > head + CLEARLY_BETTER
 
 
-def measure_head(head: LiveHead, held_out: Sequence[Examples], classes: ClassTable) -> Rivals:
+def measure_head(
+    head: LiveHead,
+    held_out: Sequence[Examples],
+    classes: ClassTable,
+    learnt: Sequence[Examples] = (),
+) -> Rivals:
     """Return the scores of a live head, and those of its network, on held-out pixels.
 
     Parameters
@@ -127,6 +146,8 @@ def measure_head(head: LiveHead, held_out: Sequence[Examples], classes: ClassTab
         Painted pixels of each tile.
     classes
         What the head tells apart.
+    learnt
+        What the head has learnt from.
     """
     count = len(classes)
     of_network, of_head = (np.zeros((count + 1, count + 1), np.int64) for _ in range(2))
@@ -141,7 +162,14 @@ def measure_head(head: LiveHead, held_out: Sequence[Examples], classes: ClassTab
         ):
             found = (scores.argmax(dim=1) + 1).numpy()
             np.add.at(total, (truth, found), amounts)
-    return Rivals(scores_of_painted(of_network, classes), scores_of_painted(of_head, classes))
+    knows_all = all(
+        int(each.painted.max()) <= each.own_scores.shape[1]
+        for each in (*learnt, *held_out)
+        if len(each)
+    )
+    return Rivals(
+        scores_of_painted(of_network, classes), scores_of_painted(of_head, classes), knows_all
+    )
 
 
 def scores_of_painted(counts: npt.NDArray[np.int64], classes: ClassTable) -> Scores:

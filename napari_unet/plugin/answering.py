@@ -221,9 +221,10 @@ def answer(question: Question, config: LiveConfig) -> Answer:
     if question.learns or head is None:
         for place, (paint, features) in question.changed.items():
             examples[place] = painted_examples(paint, features, config)
-        learnt = [each.learnt for each in examples.values() if each.learnt is not None]
+    learnt = [each.learnt for each in examples.values() if each.learnt is not None]
+    if question.learns or head is None:
         head = fit_head(Examples.together(learnt), len(question.classes), config, head)
     classes = {place: head.most_probable(seen) for place, seen in question.shown.items()}
     held_out = [each.held_out for each in examples.values() if each.held_out is not None]
-    rivals = measure_head(head, held_out, question.classes)
+    rivals = measure_head(head, held_out, question.classes, learnt)
     return Answer(question, examples, head, classes, rivals)

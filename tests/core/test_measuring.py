@@ -2,10 +2,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from napari_unet.core.annotations import Annotations, class_table
 from napari_unet.core.image import grey_statistics
-from napari_unet.core.measuring import Rivals, measure
+from napari_unet.core.live import Examples, LiveHead
+from napari_unet.core.measuring import Rivals, measure, measure_head
 from napari_unet.core.metrics import ClassScores, class_scores, mean_iou
 from napari_unet.core.prediction import finish, gather, predict
 from tests.examples import noise_image, short_of_memory, tiny_model, with_lived_in_statistics
@@ -107,3 +109,19 @@ def test_the_network_takes_over_from_the_head_only_where_it_does_clearly_better(
 
 def test_the_network_does_not_take_over_while_nothing_can_be_measured() -> None:
     assert not Rivals({"a": iou_only(1.0)}, {"a": iou_only(0.0)}).network_is_better
+
+
+def test_the_network_does_not_take_over_where_it_does_not_know_what_was_painted() -> None:
+    network, head = ({"a": iou_only(value), "b": iou_only(value)} for value in (1.0, 0.0))
+    assert Rivals(network, head).network_is_better
+    assert not Rivals(network, head, network_knows_all=False).network_is_better
+
+
+@pytest.mark.parametrize(("painted", "knows"), [((1, 2), True), ((0, 1), True), ((1, 3), False)])
+@pytest.mark.parametrize("is_learnt", [True, False])
+def test_painted_classes_tell_whether_the_network_knows_them_all(painted, knows, is_learnt) -> None:
+    examples = Examples(torch.zeros(2, 4), torch.zeros(2, 2), torch.tensor(painted), torch.ones(2))
+    head = LiveHead(torch.zeros(4, 3), torch.zeros(3))
+    classes = class_table(["background", "disc", "vesicle"])
+    learnt, held_out = ([examples], []) if is_learnt else ([], [examples])
+    assert measure_head(head, held_out, classes, learnt).network_knows_all == knows
