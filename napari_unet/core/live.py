@@ -105,7 +105,7 @@ class LiveHead:
 
     def scores(self, features: FeatureTile) -> Tensor:
         """Return scores before the softmax of all pixels of a tile, float32 (classes, h, w)."""
-        return self._spread(features, self._weighed(features), range(features.tile.height))
+        return self._spread(features, self._weighed(features))
 
     def most_probable(self, features: FeatureTile) -> npt.NDArray[np.uint8]:
         """Return the class numbers with the highest scores of a tile: uint8 (h, w).
@@ -131,8 +131,10 @@ class LiveHead:
             weighed[0] += features.own_scores
         return weighed
 
-    def _spread(self, features: FeatureTile, weighed: Sequence[Tensor], rows: range) -> Tensor:
-        """Return the scores of some rows of a tile, from what `_weighed` returned."""
+    def _spread(
+        self, features: FeatureTile, weighed: Sequence[Tensor], rows: range | None = None
+    ) -> Tensor:
+        """Return the scores of a tile, or of some rows of it, from what `_weighed` returned."""
         total = features.spread(weighed[0], 0, rows)
         classes = len(self.bias)
         if classes > len(features.own_scores):

@@ -214,11 +214,11 @@ def check_keeps_source(path: Path | str, source: Path | str) -> None:
         If it would.
     """
     source = Path(source)
-    named = source.parent if is_pattern(source) else source
+    named, sections = (source.parent, source.name) if is_pattern(source) else (source, "*")
     target = Path(os.path.realpath(path))
     # Not the store around an image in it: labels find their place there.
     for held in (Path(os.path.realpath(each)) for each in (named, file_of(named))):
-        is_section = target.parent == held and target.is_file() and not zarrs.is_zarr(held)
+        is_section = target.parent == held and target.is_file() and target.match(sections)
         if is_section or target in (held, *held.parents):
             raise FileWriteError(
                 f"{path} is not written, since the image itself is read from there ({held}). "

@@ -16,7 +16,7 @@ from napari_unet.core.image import ImageArray
 from napari_unet.io import ngff
 from napari_unet.io.chunked import NODE_FILES, lazy_array
 from napari_unet.io.contents import StoredImage
-from napari_unet.io.files import FileReadError
+from napari_unet.io.files import FileReadError, reading
 from napari_unet.io.ome_zarr import LABELS
 
 if TYPE_CHECKING:
@@ -150,11 +150,8 @@ def _complaint(path: Path, error: Exception) -> str:
             try:
                 json.loads(each.read_bytes())
             except PermissionError:
-                name = each.relative_to(path).as_posix()
-                return (
-                    f"Cannot read {path}: {name} may not be read by you (permission denied). "
-                    "Ask its owner for the right to, or copy it where you may."
-                )
+                with reading(each):
+                    raise
             except (OSError, ValueError) as damage:
                 reason = f"{each.relative_to(path).as_posix()} is no whole JSON ({damage})"
                 break

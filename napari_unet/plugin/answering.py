@@ -218,9 +218,8 @@ def compute(
 def answer(question: Question, config: LiveConfig) -> Answer:
     """Learn what was painted, and say what is seen."""
     head, examples = question.basis.head, dict(question.kept)
-    if question.learns or head is None:
-        for place, (paint, features) in question.changed.items():
-            examples[place] = painted_examples(paint, features, config)
+    for place, (paint, features) in question.changed.items():
+        examples[place] = painted_examples(paint, features, config)
     learnt = [each.learnt for each in examples.values() if each.learnt is not None]
     if question.learns or head is None:
         head = fit_head(Examples.together(learnt), len(question.classes), config, head)

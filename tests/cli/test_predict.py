@@ -225,6 +225,8 @@ def test_predict_writes_beside_its_image_and_over_an_earlier_mask(folder, capsys
         answer(capsys, "predict", "sections", "-o", "sections.tif", *PREDICT[4:])
 
     assert read_image("sections.tif").shape == (3, 48, 48)
+    for _ in range(2):
+        answer(capsys, "predict", "sections/?.tif", "-o", "sections/mask.tif", *PREDICT[4:])
 
 
 def test_a_loop_of_links_is_no_file_to_write(folder, capsys):
