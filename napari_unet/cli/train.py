@@ -14,7 +14,12 @@ from napari_unet.cli.options import check_pixel_size, given_options, listed_name
 from napari_unet.cli.printing import progress, say
 from napari_unet.cli.training_data import training_data
 from napari_unet.cli.training_report import report_data, validation_line
-from napari_unet.core.config import ORIGINAL_TRAINING, AugmentationConfig, TrainingConfig
+from napari_unet.core.config import (
+    NEW_TRAINING,
+    ORIGINAL_TRAINING,
+    AugmentationConfig,
+    TrainingConfig,
+)
 
 if TYPE_CHECKING:
     from napari_unet.core.model import UNetModel
@@ -135,7 +140,10 @@ def _check_training_files(parsed: argparse.Namespace) -> None:
 
 def _training_config(parsed: argparse.Namespace, recipe: Recipe) -> TrainingConfig:
     """The recipe: defaults or preset, then the file, then the options, the later ones winning."""
-    base = ORIGINAL_TRAINING if parsed.preset == "original" else TrainingConfig()
+    if parsed.preset == "original":
+        base = ORIGINAL_TRAINING
+    else:
+        base = NEW_TRAINING if _begins_anew(parsed, recipe) else TrainingConfig()
     changes = dict(recipe.training)
     augmentation = {**base.augmentation.to_dict(), **changes.pop("augmentation", {})}
     augmentation.update(given_options(parsed, AugmentationConfig))
@@ -143,6 +151,11 @@ def _training_config(parsed: argparse.Namespace, recipe: Recipe) -> TrainingConf
     settings.update(given_options(parsed, TrainingConfig))
     config = TrainingConfig.from_dict(settings)
     return config if config.steps or config.minutes else config.replace(steps=DEFAULT_STEPS)
+
+
+def _begins_anew(parsed: argparse.Namespace, recipe: Recipe) -> bool:
+    """Whether a network is trained that has not learnt anything yet."""
+    return parsed.model == "new" or (parsed.model is None and recipe.network is not None)
 
 
 def _starting_model(
@@ -160,7 +173,7 @@ def _starting_model(
 
     names = listed_names(parsed.classes) or recipe.classes
     width = recipe.widen if parsed.widen is None else parsed.widen
-    if parsed.model == "new" or (parsed.model is None and recipe.network is not None):
+    if _begins_anew(parsed, recipe):
         if width is not None:
             raise CommandError("--widen goes with a model that has learnt something already.")
         network = PRESETS[parsed.preset or "light"]

@@ -173,7 +173,13 @@ class TrainingConfig(Config):
     minutes: float = option(0.0, "Stop after so many minutes; 0 sets no limit.", minimum=0.0)
     seed: int = option(0, "Seed of everything that is drawn at random.", minimum=0)
     optimiser: str = option("adamw", "sgd is the paper's choice.", choices=("adamw", "sgd"))
-    learning_rate: float = option(5e-4, "Size of a step.", minimum=1e-8, maximum=10.0)
+    learning_rate: float = option(
+        1e-4,
+        "Size of a step; new networks take 0.0005, unless it is given. Larger ones make a trained "
+        "network forget sooner than learn.",
+        minimum=1e-8,
+        maximum=10.0,
+    )
     momentum: float = option(0.99, "Momentum of sgd (paper: 0.99).", minimum=0.0, maximum=0.9999)
     weight_decay: float = option(1e-4, "Weight decay.", minimum=0.0, maximum=1.0)
     schedule: str = option(
@@ -271,13 +277,13 @@ class LiveConfig(Config):
         0.1, "How strongly the head is held to what the network says.", minimum=1e-6, maximum=1e3
     )
     known: float = option(
-        3.0,
+        10.0,
         "How many times more strongly classes are held that the network knows already.",
         minimum=0.0,
         maximum=1e3,
     )
     memory: float = option(
-        0.2,
+        1.0,
         "Weight of pixels that nobody painted, which are to stay what the network is sure they "
         "are, beside the painted ones.",
         minimum=0.0,
@@ -293,6 +299,9 @@ class LiveConfig(Config):
     iterations: int = option(20, "Steps of the optimiser after a stroke.", minimum=1)
     seed: int = option(0, "Seed of the pixels that are chosen.", minimum=0)
 
+
+NEW_TRAINING = TrainingConfig(learning_rate=5e-4)
+"""The recipe for a light network that has not learnt anything yet."""
 
 ORIGINAL_TRAINING = TrainingConfig(
     optimiser="sgd",

@@ -276,7 +276,9 @@ def fit_head(
 
     Minimises the mean cross-entropy of the painted pixels, plus ``config.memory`` times that of
     the unpainted ones with what the network is sure of, plus ``config.penalty / 2`` times the
-    squared weights, with L-BFGS. The problem is convex; `start` only saves time.
+    squared weights, with L-BFGS. Of classes that the network knows, weights count
+    ``config.known`` times, and the bias is held like a weight: the first strokes are often of one
+    class, which does not make it more frequent. The problem is convex; `start` only saves time.
 
     Parameters
     ----------
@@ -297,6 +299,7 @@ def fit_head(
     features, offsets = chosen.features.numpy(), own_scores.numpy()
     penalty = np.full(classes, config.penalty, np.float32)
     penalty[:known] *= config.known
+    bias_penalty = np.where(np.arange(classes) < known, penalty, 0).astype(np.float32)
     fits = start is not None and len(start.weights) == features.shape[1]
     if start is None or not fits or len(start.bias) > classes:
         start = LiveHead(torch.zeros(features.shape[1], classes), torch.zeros(classes))
@@ -313,8 +316,14 @@ def fit_head(
         # Summed in float64: near the minimum, rounding would send the line search astray.
         value = (wanted * (np.log(total) - scores)).sum(axis=1, dtype=np.float64) @ importance
         value += (penalty * weights**2).sum(dtype=np.float64) / 2
+        value += (bias_penalty * bias**2).sum(dtype=np.float64) / 2
         surplus = (powers / total - wanted) * importance[:, None]
-        gradient = np.vstack([features.T @ surplus + penalty * weights, surplus.sum(axis=0)])
+        gradient = np.vstack(
+            [
+                features.T @ surplus + penalty * weights,
+                surplus.sum(axis=0) + bias_penalty * bias,
+            ]
+        )
         return float(value), gradient.ravel().astype(np.float64)
 
     result = optimize.minimize(

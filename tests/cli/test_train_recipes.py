@@ -25,6 +25,17 @@ def test_options_win_over_the_recipe_and_the_recipe_over_the_defaults(folder, ca
 
 
 @pytest.mark.parametrize(
+    ("begins", "rate"),
+    [(["--model", "model.safetensors"], 1e-4), (LIGHT[len(TRAIN) :], 5e-4)],
+    ids=["trained", "new"],
+)
+def test_a_trained_network_learns_in_smaller_steps_than_a_new_one(folder, capsys, begins, rate):
+    answer(capsys, *TRAIN, *begins, "--steps", "1")
+
+    assert load_model("new.safetensors").history[-1]["config"]["learning_rate"] == rate
+
+
+@pytest.mark.parametrize(
     ("recipe", "message"),
     [
         ("steps = ", "Cannot read the recipe recipe.toml"),

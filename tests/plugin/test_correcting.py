@@ -22,8 +22,8 @@ from napari_unet.plugin.dock import UNetDock
 from napari_unet.plugin.layers import show_section
 from tests.plugin.conftest import await_view, messages
 
-STROKE = [(40.0, 30.0 + 3 * n) for n in range(15)]
-OTHER_STROKE = [(80.0, 30.0 + 3 * n) for n in range(15)]
+STROKE = [(40.0, 30.0 + 14 * n) for n in range(4)]
+OTHER_STROKE = [(80.0, 30.0 + 14 * n) for n in range(4)]
 
 
 def painted(dock: UNetDock, number: int) -> int:
@@ -95,7 +95,7 @@ def test_row_follows_the_brush_chosen_in_napari(
 def test_erasing_counts(viewer: Viewer, dock: UNetDock, corrections: Labels) -> None:
     before = painted(dock, 2)
     dock.correct_group.erase.click()
-    paint_stroke(viewer, corrections, STROKE[:6])
+    paint_stroke(viewer, corrections, STROKE[:2])
     wait_until(lambda: painted(dock, 2) < before, 10, "the erased pixels to be seen")
     await_counts(viewer, dock, 2)
 

@@ -164,7 +164,7 @@ def test_a_project_of_a_chosen_data_set_opens_with_it(
     wait_until(lambda: dock.session.image.shape == (4, 128, 64), 20, "the other data set")
     await_view(viewer, dock)
     dock.correct_group.choose(2)
-    paint_stroke(viewer, viewer.layers["corrections"], [(20.0 + n, 30.0) for n in range(20)])
+    paint_stroke(viewer, viewer.layers["corrections"], [(20.0 + 9 * n, 30.0) for n in range(3)])
     wait_until(lambda: not dock.live.busy, 60, "the live head to come to rest")
     folder = dock.session.project.folder
     assert folder == two_images.with_suffix(".unet")

@@ -108,7 +108,7 @@ def test_a_volume_larger_than_memory_is_painted_on_and_opened_again_and_little_o
             for number in (1, 2):
                 dock.correct_group.choose(number)
                 row = 512.0 + 40 * number
-                paint_stroke(viewer, corrections, [(row, 480.0 + 4 * n) for n in range(15)])
+                paint_stroke(viewer, corrections, [(row, 480.0 + 14 * n) for n in range(5)])
             wait_until(lambda s=section: (s,) in annotations(), 60, "the strokes to be seen")
         painted = [(section,) for section in PAINTED]
         assert sections_in_use(corrections.data) == painted

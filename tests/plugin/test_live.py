@@ -135,7 +135,7 @@ def test_undo_and_erasing_are_answered(viewer: Viewer, dock: UNetDock, image_lay
     third = dock.session.live
     assert third is not first
     dock.correct_group.erase.click()
-    paint_stroke(viewer, viewer.layers["corrections"], STROKE[:6])
+    paint_stroke(viewer, viewer.layers["corrections"], STROKE[:2])
     wait_until(lambda: dock.session.live is not third, 10, "the answer to the eraser")
 
 
@@ -208,7 +208,7 @@ def test_strokes_are_answered_while_the_network_learns(
     corrected: Labels,  # noqa: F811
 ) -> None:
     start(dock)
-    paint(viewer, dock, 1, [(100.0, 30.0 + 3 * n) for n in range(15)])
+    paint(viewer, dock, 1, [(100.0, 30.0 + 14 * n) for n in range(4)])
     stroke = strokes_in_view(viewer, 1)
     wait_until(
         lambda: (mask_in_view(viewer)[stroke] == 1).mean() > MOST, 60, "the stroke in the mask"
@@ -279,7 +279,7 @@ def test_large_section_seen_from_afar_is_drawn_in_the_middle_and_comes_to_rest(
     monkeypatch.setattr(live, "WHOLE", 32)
     monkeypatch.setattr(live, "TILE", 32)
     monkeypatch.setattr(live, "MOST_TILES", 4)
-    paint(viewer, dock, 3, [(60.0, 50.0 + 2 * n) for n in range(10)])
+    paint(viewer, dock, 3, [(60.0, 50.0 + 6 * n) for n in range(4)])
     await_rest(dock)
     drawn = {tile for _, tile in dock.live._drawn[1]}
     assert drawn == {Tile(y, x, 32, 32) for y in (32, 64) for x in (32, 64)}

@@ -32,7 +32,7 @@ def paint(viewer: Viewer, dock: UNetDock, rows=ROWS) -> Labels:
         dock.correct_group.choose(number)
         layer.brush_size = 5
         for row in rows:
-            paint_stroke(viewer, layer, [(row, column + 2 * n) for n in range(10)])
+            paint_stroke(viewer, layer, [(row, column + 6 * n) for n in range(4)])
     wait_until(lambda: not dock.live.busy, 60, "the live head to come to rest")
     return layer
 
@@ -253,7 +253,7 @@ def test_a_project_saved_elsewhere_is_gone_on_with_there(
     assert dock.session.project.folder == first
     assert "copied to other.unet" in dock.project_group.name.text()
     assert not dock.project_group.save.isEnabled()
-    paint_stroke(viewer, viewer.layers["corrections"], [(100.0, 20.0 + n) for n in range(20)])
+    paint_stroke(viewer, viewer.layers["corrections"], [(100.0, 20.0 + 9 * n) for n in range(3)])
     wait_until(lambda: dock.projects.copying is None, 60, "the copy")
     assert dock.session.project.folder == tmp_path / "other.unet"
     assert dock.project_group.name.text() == "other.unet, written as you go."

@@ -85,11 +85,11 @@ def test_paint_is_kept_where_the_image_is_gone(
     opened.rename(moved)
     dock.correct_group.choose(2)
     corrections = viewer.layers["corrections"]
-    paint_stroke(viewer, corrections, [(20.0 + n, 30.0) for n in range(20)])
+    paint_stroke(viewer, corrections, [(20.0 + 9 * n, 30.0) for n in range(3)])
     await_message(opened)
     wait_until(lambda: not dock.live.busy, 30, "the live head to come to rest")
     folder = dock.session.project.folder
-    paint_stroke(viewer, corrections, [(20.0 + n, 60.0) for n in range(20)])
+    paint_stroke(viewer, corrections, [(20.0 + 9 * n, 60.0) for n in range(3)])
     painted = corrections.data.copy()
     assert (painted[..., :45].any(), painted[..., 45:].any()) == (True, True)
 

@@ -32,7 +32,7 @@ COLUMNS = {1: 20.0, 2: 80.0}
 
 
 def stroke(number: int, row: float) -> list[tuple[float, float]]:
-    return [(row, COLUMNS[number] + 2 * n) for n in range(10)]
+    return [(row, COLUMNS[number] + 6 * n) for n in range(4)]
 
 
 @pytest.fixture
