@@ -276,12 +276,6 @@ class LiveConfig(Config):
     penalty: float = option(
         0.1, "How strongly the head is held to what the network says.", minimum=1e-6, maximum=1e3
     )
-    known: float = option(
-        10.0,
-        "How many times more strongly classes are held that the network knows already.",
-        minimum=0.0,
-        maximum=1e3,
-    )
     memory: float = option(
         1.0,
         "Weight of pixels that nobody painted, which are to stay what the network is sure they "

@@ -276,9 +276,8 @@ def fit_head(
 
     Minimises the mean cross-entropy of the painted pixels, plus ``config.memory`` times that of
     the unpainted ones with what the network is sure of, plus ``config.penalty / 2`` times the
-    squared weights, with L-BFGS. Of classes that the network knows, weights count
-    ``config.known`` times, and the bias is held like a weight: the first strokes are often of one
-    class, which does not make it more frequent. The problem is convex; `start` only saves time.
+    squared weights, with L-BFGS. The bias of classes that the network knows is held like a weight:
+    the first strokes are often of one class, which does not make it more frequent. The problem is convex; `start` only saves time.
 
     Parameters
     ----------
@@ -297,9 +296,8 @@ def fit_head(
     own_scores = _with_new_classes(chosen.own_scores.T, classes).T
     wanted, importance = (each.numpy() for each in _targets(chosen, own_scores, config))
     features, offsets = chosen.features.numpy(), own_scores.numpy()
-    penalty = np.full(classes, config.penalty, np.float32)
-    penalty[:known] *= config.known
-    bias_penalty = np.where(np.arange(classes) < known, penalty, 0).astype(np.float32)
+    penalty = np.float32(config.penalty)
+    bias_penalty = np.where(np.arange(classes) < known, penalty, np.float32(0))
     fits = start is not None and len(start.weights) == features.shape[1]
     if start is None or not fits or len(start.bias) > classes:
         start = LiveHead(torch.zeros(features.shape[1], classes), torch.zeros(classes))

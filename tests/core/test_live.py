@@ -97,9 +97,8 @@ def objective(parameters, examples, config):
         total = total + config.memory * (cross_entropy * counts)[sure].sum() / (
             counts[painted == 0].sum()
         )
-    held = config.penalty / 2 * weights.square().sum(dim=0)
-    total = total + config.known * held[:known].sum() + held[known:].sum()
-    return total + config.known * config.penalty / 2 * bias[:known].square().sum()
+    held = weights.square().sum() + bias[:known].square().sum()
+    return total + config.penalty / 2 * held
 
 
 def gradient(head, examples, config):
@@ -429,8 +428,7 @@ CONFIGS = {
     "as it comes": LiveConfig(),
     "every class alike": LiveConfig(class_balance=1.0, memory=0.0),
     "every pixel alike": LiveConfig(class_balance=0.0, memory=5.0, penalty=0.01),
-    "known classes free": LiveConfig(known=0.0, memory=1.0, penalty=1.0),
-    "held": LiveConfig(known=30.0, penalty=0.3),
+    "held": LiveConfig(penalty=3.0),
 }
 
 
@@ -445,7 +443,7 @@ def test_a_head_is_the_minimum_of_what_it_is_said_to_minimise(config, classes):
 
     head = fit_head(examples, classes, config)
 
-    steepest = max(1.0, config.penalty * config.known)
+    steepest = max(1.0, config.penalty)
     assert gradient(head, examples, config).abs().max() < 1e-3 * steepest
     found = torch.cat([head.weights, head.bias[None]]).double()
     least = objective(found, examples, config)
@@ -629,22 +627,11 @@ def test_without_memory_one_painted_class_takes_what_looks_no_different():
     painted = np.zeros(disc.shape, np.uint8)
     painted[30:36, 4:16] = 2
 
-    found, head = learnt(painted, features, 2, PATIENT.replace(memory=0.0, known=1.0))
+    found, head = learnt(painted, features, 2, PATIENT.replace(memory=0.0))
 
     assert (found == 2).mean() > 0.95
     assert head.weights.isfinite().all()
     assert head.bias.isfinite().all()
-
-
-def test_one_stroke_does_not_make_its_class_more_frequent_where_the_network_is_unsure():
-    features, disc = two_kinds(sureness=1.0)
-    painted = np.zeros(disc.shape, np.uint8)
-    painted[30:36, 4:16] = 2
-
-    found, head = learnt(painted, features, 2)
-
-    assert (found[:, :20] == 1).mean() > 0.5
-    assert head.bias.abs().max() < 0.6  # more than that tips the balance
 
 
 def test_what_the_network_is_not_sure_of_is_not_remembered():
@@ -695,7 +682,7 @@ def test_a_tile_that_is_painted_all_over_is_learnt_from(memory):
     painted = np.where(disc, 3, 1).astype(np.uint8)
 
     # Nothing tells the halves apart, between which the network is wrong: it must be let go.
-    config = LiveConfig(memory=memory, penalty=0.01, known=1.0)
+    config = LiveConfig(memory=memory, penalty=0.01)
     found, head = learnt(painted, features, 4, config)
 
     assert head.weights.isfinite().all()
@@ -817,7 +804,6 @@ def test_every_option_of_the_live_head_explains_itself():
         ("coarser", 0.0, "coarser must be at least 0.01; got 0.0"),
         ("coarser", 1.5, "coarser must be at most 1.0; got 1.5"),
         ("penalty", 0.0, "penalty must be at least 1e-06; got 0.0"),
-        ("known", -1.0, "known must be at least 0.0; got -1.0"),
         ("memory", -0.1, "memory must be at least 0.0; got -0.1"),
         ("memory", float("nan"), "memory must be a finite number"),
         ("class_balance", 1.1, "class_balance must be at most 1.0; got 1.1"),

@@ -100,6 +100,19 @@ def test_class_the_network_never_heard_of_appears(
     assert len(dock.session.live.classes) == 4
 
 
+def test_two_strokes_are_obeyed_and_leave_the_rest_as_it_was(
+    viewer: Viewer, dock: UNetDock, image_layer: Image
+) -> None:
+    before = mask_in_view(viewer)
+    paint(viewer, dock, 2)
+    paint(viewer, dock, 3, OTHER_STROKE)
+    mask = mask_in_view(viewer)
+    for number in (2, 3):
+        assert (mask[strokes_in_view(viewer, number)] == number).mean() > 0.5
+    painted = strokes_in_view(viewer, 2) | strokes_in_view(viewer, 3)
+    assert (mask != before)[~painted].mean() < 0.25
+
+
 def test_class_can_be_added_when_a_head_is_there(
     viewer: Viewer, dock: UNetDock, image_layer: Image
 ) -> None:

@@ -78,12 +78,14 @@ def misled(viewer: Viewer, dock: UNetDock, image_layer: Image, stack) -> Labels:
     truth = stack[1][int(viewer.dims.current_step[0])]
     corrections = viewer.layers["corrections"]
     chance = np.random.default_rng(0)
+    free = np.zeros(truth.shape, bool)
+    free[24:-24, 24:-24] = True  # on the canvas
     for number in (1, 2):
-        for piece in range(3):
+        for piece in range(6):
             there = number if piece == 2 else 3 - number
             inside = ndimage.binary_erosion(truth == there, iterations=2 if there == 1 else 1)
-            middle = np.argwhere(inside[24:-24, 24:-24]) + 24  # on the canvas
-            row, column = chance.permutation(middle)[0]
+            row, column = chance.permutation(np.argwhere(inside & free))[0]
+            free[row - 8 : row + 9, column - 8 : column + 10] = False  # strokes that do not touch
             dock.correct_group.choose(number)
             corrections.brush_size = 3
             paint_stroke(viewer, corrections, [(row, column), (row, column + 1)])
