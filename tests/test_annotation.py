@@ -19,6 +19,7 @@ from benchmarks.annotation.run import annotating, f1, replaying, run
 from benchmarks.annotation.tasks import NEW, TASKS, Task
 from benchmarks.annotation.telling import tell
 from benchmarks.annotation.tool import Stopwatch
+from benchmarks.train_bundled import MEMBRANE
 from napari_unet.core.image import image_from_array
 from napari_unet.io.models import save_model
 from tests.examples import bright_discs, tiny_model
@@ -203,6 +204,25 @@ def test_the_live_head_learns_and_a_replay_paints_the_same_pixels(
     assert all(pixels["pixels"] for pixels in recorded["strokes"])
 
 
+class Knowing(Forest):
+    """A tool that finds membranes in the left fifth, and nothing else."""
+
+    def masks(self, image, sections):
+        found = np.ones((len(sections), 96, 96), np.uint8)
+        found[:, :, :20] = MEMBRANE
+        return None if image is not None else found
+
+
+def test_what_becomes_of_membranes_is_told_beside_the_class_that_is_learnt(task):
+    truth = task.truth.copy()
+    truth[:, :, :10] = MEMBRANE
+
+    found = run(replace(task, truth=truth), Knowing(task), replaying([]), 2)
+
+    assert found["points"][-1]["f1"] == 0
+    assert found["points"][-1]["membranes"] == pytest.approx(2 * 0.5 / 1.5)
+
+
 def test_f1_is_zero_where_nothing_is_found():
     truth = np.array([[1, NEW], [1, NEW]])
 
@@ -218,7 +238,8 @@ FOUND = {
         {"section": 0, "number": 3, "brush": 4, "path": [[1, 2], [3, 4]], "seconds": 0.5, "pixels": [7]}
     ],
     "points": [
-        {"strokes": n, "f1": n / 10, "annotation_seconds": n, "machine_seconds": 2 * n}
+        {"strokes": n, "f1": n / 10, "membranes": 0.9 - n / 10, "annotation_seconds": n,
+         "machine_seconds": 2 * n}
         for n in (0, 1, 3)
     ],
     "answers": [0.1, 0.2, 0.4],
@@ -279,5 +300,8 @@ def test_a_tool_that_fails_is_told_with_its_reason_and_the_others_go_on(
 
     told = (tmp_path / "report.md").read_text()
     assert "RootPainter's trainer 0.3.3: it ended without a word" in told
-    assert "| 0.000 | 0.100 | – | – | – | 0.300 (3) | 3 | 6 | 0.20 | 0.800 → 0.700 |" in told
+    assert (
+        "| 0.000 | 0.100 | – | – | – | 0.300 (3) | 3 | 6 | 0.20 | 0.900 → 0.600 | 0.800 → 0.700 |"
+        in told
+    )
     assert (tmp_path / "images" / "annotation-synthetic.png").stat().st_size > 1000

@@ -22,6 +22,7 @@ from benchmarks.annotation.records import Record, Records, Settings
 from benchmarks.annotation.tasks import TASKS, Task
 from benchmarks.annotation.tool import Mask, Tool
 from benchmarks.annotation.tools import TOOLS
+from benchmarks.train_bundled import MEMBRANE
 from napari_unet.core.metrics import class_scores
 
 SCORED_AFTER = (0, 1, 2, 3, 5, 7, 10, 15, 20)
@@ -76,8 +77,8 @@ def run(
     Returns
     -------
     dict
-        ``strokes``; ``points``, each with F1 after so many strokes, and the seconds of hand and
-        machine until then; ``answers``, the seconds from each stroke to the overlay; ``known``,
+        ``strokes``; ``points``, each with F1 after so many strokes, that of membranes beside it,
+        and the seconds of hand and machine until then; ``answers``, the seconds from each stroke to the overlay; ``known``,
         F1 of membranes where the base network knew them, before and after; ``alike``, which share
         of the strokes changed the same pixels as in the recording.
     """
@@ -120,11 +121,12 @@ def f1(found: Mask, truth: Mask, number: int) -> float:
 
 
 def _point(task: Task, tool: Tool, strokes: Sequence[HandStroke]) -> dict[str, float]:
-    found = tool.masks(None, task.scored)
+    found, truth = tool.masks(None, task.scored), task.truth[list(task.scored)]
     assert found is not None
     return {
         "strokes": len(strokes),
-        "f1": f1(found, task.truth[list(task.scored)], task.target),
+        "f1": f1(found, truth, task.target),
+        "membranes": f1(found, truth, MEMBRANE),
         "annotation_seconds": sum(stroke.seconds for stroke in strokes),
         "machine_seconds": tool.watch.seconds if strokes else 0.0,
     }
@@ -134,7 +136,7 @@ def _known(task: Task, tool: Tool) -> float | None:
     """F1 of the class that the base network knew, where it knew it."""
     image, truth = task.known
     found = tool.masks(image, range(len(truth)))
-    return None if found is None else f1(found, truth, 2)
+    return None if found is None else f1(found, truth, MEMBRANE)
 
 
 def main(arguments: Sequence[str]) -> None:
