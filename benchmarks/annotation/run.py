@@ -77,10 +77,11 @@ def run(
     Returns
     -------
     dict
-        ``strokes``; ``points``, each with F1 after so many strokes, that of membranes beside it,
-        and the seconds of hand and machine until then; ``answers``, the seconds from each stroke to the overlay; ``known``,
-        F1 of membranes where the base network knew them, before and after; ``alike``, which share
-        of the strokes changed the same pixels as in the recording.
+        ``strokes``; ``points``, each with F1 after so many strokes, that of membranes where
+        another class is to be found, and the seconds of hand and machine until then; ``answers``,
+        the seconds from each stroke to the overlay; ``known``, F1 of membranes where the base
+        network knew them, before and after; ``alike``, which share of the strokes changed the same
+        pixels as in the recording.
     """
     done: list[HandStroke] = []
     answers: list[float] = []
@@ -120,13 +121,13 @@ def f1(found: Mask, truth: Mask, number: int) -> float:
     return float(scores[2].f1 or 0) if 2 in scores else 0.0
 
 
-def _point(task: Task, tool: Tool, strokes: Sequence[HandStroke]) -> dict[str, float]:
+def _point(task: Task, tool: Tool, strokes: Sequence[HandStroke]) -> dict[str, float | None]:
     found, truth = tool.masks(None, task.scored), task.truth[list(task.scored)]
     assert found is not None
     return {
         "strokes": len(strokes),
         "f1": f1(found, truth, task.target),
-        "membranes": f1(found, truth, MEMBRANE),
+        "membranes": f1(found, truth, MEMBRANE) if task.target != MEMBRANE else None,
         "annotation_seconds": sum(stroke.seconds for stroke in strokes),
         "machine_seconds": tool.watch.seconds if strokes else 0.0,
     }

@@ -71,8 +71,6 @@ class Described:
     sections: str
     """Which sections are painted and which are scored, in words."""
     load: Callable[[], Task]
-    is_of_new_class: bool = False
-    """Whether the base network has never heard of the class."""
 
 
 def _isbi_known() -> tuple[ImageArray, Pixels]:
@@ -121,13 +119,11 @@ TASKS = {
         "Mitochondria in ISBI 2012, by a network that has only seen membranes",
         "painted on sections 20 and 21, scored on section 22",
         _isbi_mitochondria,
-        is_of_new_class=True,
     ),
     "epfl-vesicles": Described(
         "Vesicles in EPFL CA1, a new class in another tissue",
         "painted on z = 90 and 91, scored on z = 104, 105 and 106",
         _epfl_vesicles,
-        is_of_new_class=True,
     ),
     "epfl-membranes": Described(
         "Membranes in EPFL CA1, by a network that has only seen ISBI 2012",
@@ -143,7 +139,6 @@ TASKS = {
         "Rehearsal: mitochondria in a small synthetic stack",
         "painted on sections 0 and 1, scored on sections 2 and 3",
         _synthetic,
-        is_of_new_class=True,
     ),
 }
 

@@ -68,7 +68,7 @@ def _row(tool: str, run: Record) -> list[str]:
     points = {point["strokes"]: point for point in run["points"]}
     last = run["points"][-1]
     before, after = run["known"]
-    forgets = before is not None and TASKS[run["task"]].is_of_new_class
+    forgets = before is not None and last["membranes"] is not None
     answers = [each for each in run["answers"] if each]
     return [
         title,

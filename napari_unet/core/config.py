@@ -175,8 +175,8 @@ class TrainingConfig(Config):
     optimiser: str = option("adamw", "sgd is the paper's choice.", choices=("adamw", "sgd"))
     learning_rate: float = option(
         1e-4,
-        "Size of a step; new networks take 0.0005, unless it is given. Larger ones make a trained "
-        "network forget sooner than learn.",
+        "Size of a step. Larger ones make a trained network forget sooner than learn; with train "
+        "--model new it is 0.0005 unless given.",
         minimum=1e-8,
         maximum=10.0,
     )

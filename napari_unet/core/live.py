@@ -277,7 +277,8 @@ def fit_head(
     Minimises the mean cross-entropy of the painted pixels, plus ``config.memory`` times that of
     the unpainted ones with what the network is sure of, plus ``config.penalty / 2`` times the
     squared weights, with L-BFGS. The bias of classes that the network knows is held like a weight:
-    the first strokes are often of one class, which does not make it more frequent. The problem is convex; `start` only saves time.
+    the first strokes are often of one class, which does not make it more frequent. The problem is
+    convex; `start` only saves time.
 
     Parameters
     ----------

@@ -681,9 +681,7 @@ def test_a_tile_that_is_painted_all_over_is_learnt_from(memory):
     features, disc = two_kinds()
     painted = np.where(disc, 3, 1).astype(np.uint8)
 
-    # Nothing tells the halves apart, between which the network is wrong: it must be let go.
-    config = LiveConfig(memory=memory, penalty=0.01)
-    found, head = learnt(painted, features, 4, config)
+    found, head = learnt(painted, features, 4, LiveConfig(memory=memory, penalty=0.01))
 
     assert head.weights.isfinite().all()
     assert head.bias.isfinite().all()
