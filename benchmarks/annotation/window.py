@@ -16,6 +16,7 @@ from benchmarks.annotation.annotator import HandStroke
 from benchmarks.annotation.tasks import KNOWN, Task
 from benchmarks.annotation.tool import Mask, Stopwatch, classes_of
 from demo.mouse import paint_stroke, wait_until
+from napari_unet.core.config import TrainingConfig
 from napari_unet.core.image import ImageArray
 from napari_unet.core.live import LiveModel
 from napari_unet.core.model import UNetModel
@@ -35,7 +36,7 @@ class Parts:
 
     live_head: bool = True
     training: bool = True
-    memory: float = 1.0
+    memory: float = TrainingConfig().memory
     """`TrainingConfig.memory`; 0 is without distillation."""
 
 

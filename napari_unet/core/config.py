@@ -219,7 +219,7 @@ class TrainingConfig(Config):
         "The class that lies between the cells; where there is none of this name, the background.",
     )
     memory: float = option(
-        1.0,
+        10.0,
         "How strongly pixels that nobody painted are held to what the network was sure of when "
         "training began, so that one correction does not undo another; 0 lets go.",
         minimum=0.0,

@@ -24,8 +24,17 @@ from napari_unet.core.model import UNetModel
 NEW_CLASS_SCORE = 3.0
 """By how much the score of a new class lies below that of all classes the network knows."""
 
+AMONG_KNOWN = 2.0
+"""How much more it counts which of its classes the network was sure of than that none is new.
+
+The former it has learnt; that a pixel nobody painted is of no new class is a guess.
+"""
+
 NO_BETTER = 1e-7
 """A step that gains less than this is the last one: what is less is rounding, of float32."""
+
+SMALLEST = np.finfo(np.float32).tiny
+"""A sum of probabilities is at least this, so that it has a logarithm."""
 
 PIECE = 2**14
 """Pixels whose features are brought to float32 at once."""
@@ -275,10 +284,11 @@ def fit_head(
     """Return the head that agrees best with the painted pixels.
 
     Minimises the mean cross-entropy of the painted pixels, plus ``config.memory`` times that of
-    the unpainted ones with what the network is sure of, plus ``config.penalty / 2`` times the
-    squared weights, with L-BFGS. The bias of classes that the network knows is held like a weight:
-    the first strokes are often of one class, which does not make it more frequent. The problem is
-    convex; `start` only saves time.
+    the unpainted ones with what the network is sure of (and among the classes that it knows
+    `AMONG_KNOWN` times more), plus ``config.penalty / 2`` times the squared weights, with L-BFGS.
+    The bias of classes that the network knows is held like a weight: the first strokes are often
+    of one class, which does not make it more frequent. The problem is convex; `start` only saves
+    time.
 
     Parameters
     ----------
@@ -295,7 +305,10 @@ def fit_head(
     chosen = examples.fewer(config.pixels, np.random.default_rng(config.seed))
     known = chosen.own_scores.shape[1]
     own_scores = _with_new_classes(chosen.own_scores.T, classes).T
-    wanted, importance = (each.numpy() for each in _targets(chosen, own_scores, config))
+    wanted, importance, held = (each.numpy() for each in _targets(chosen, own_scores, config))
+    wanted_known = chosen.own_scores.softmax(dim=1).numpy()
+    held_known = np.float32(AMONG_KNOWN) * held
+    importance += held
     features, offsets = chosen.features.numpy(), own_scores.numpy()
     penalty = np.float32(config.penalty)
     bias_penalty = np.where(np.arange(classes) < known, penalty, np.float32(0))
@@ -317,6 +330,11 @@ def fit_head(
         value += (penalty * weights**2).sum(dtype=np.float64) / 2
         value += (bias_penalty * bias**2).sum(dtype=np.float64) / 2
         surplus = (powers / total - wanted) * importance[:, None]
+        powers = powers[:, :known]
+        total = np.maximum(powers.sum(axis=1, keepdims=True), SMALLEST)
+        of_known = (wanted_known * (np.log(total) - scores[:, :known])).sum(axis=1)
+        value += of_known.astype(np.float64) @ held_known
+        surplus[:, :known] += (powers / total - wanted_known) * held_known[:, None]
         gradient = np.vstack(
             [
                 features.T @ surplus + penalty * weights,
@@ -338,8 +356,13 @@ def fit_head(
     return LiveHead(found[:-1], found[-1])
 
 
-def _targets(examples: Examples, own_scores: Tensor, config: LiveConfig) -> tuple[Tensor, Tensor]:
-    """Return the wanted probabilities (pixels, classes), and how much each pixel counts."""
+def _targets(
+    examples: Examples, own_scores: Tensor, config: LiveConfig
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the wanted probabilities (pixels, classes), and how much each pixel counts.
+
+    The latter of what is painted, and of what is held to the opinion of the network.
+    """
     wanted = own_scores.softmax(dim=1)
     # However many classes are new, it is as sure of its own.
     sure = examples.own_scores.softmax(dim=1).max(dim=1).values > SURE
@@ -353,4 +376,4 @@ def _targets(examples: Examples, own_scores: Tensor, config: LiveConfig) -> tupl
     importance = examples.counts * torch.where(painted, of_class**-config.class_balance, 0.0)
     importance /= importance.sum().clamp(min=1e-9)
     held = torch.where(~painted & sure, examples.counts, 0.0)
-    return wanted, importance + config.memory * held / amounts[0].clamp(min=1e-9)
+    return wanted, importance, config.memory * held / amounts[0].clamp(min=1e-9)

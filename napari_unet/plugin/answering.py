@@ -77,6 +77,8 @@ class Basis:
     examples: dict[Place, PaintedExamples] = field(default_factory=dict)
     """Of every tile that holds paint."""
     head: LiveHead | None = None
+    begun: bool = False
+    """Whether features of it are being computed, or are there."""
 
     @cached_property
     def network(self) -> UNet:

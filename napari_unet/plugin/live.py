@@ -175,8 +175,9 @@ class Live(QObject):
 
     def _on_model(self, model: Model | None) -> None:
         if isinstance(model, UNetModel) and self._session.live is not None:
-            # New weights of the same network: the earlier answer until theirs is there.
-            if self._next is None or self._next.space is None:
+            # New weights of the same network: the earlier answer until theirs is there. Those that
+            # were begun with are gone on with: others may come faster than features are computed.
+            if self._next is None or not self._next.begun:
                 self._next = self._basis(model)
         else:
             self._now = self._next = None
@@ -287,7 +288,7 @@ class Live(QObject):
             return
         basis, place = wanted
         painted = self._painted_places().get(place)
-        self._computing = True
+        self._computing = basis.begun = True
         self._have(
             compute, self._on_computed, basis, session.image, session.statistics, place, painted
         )

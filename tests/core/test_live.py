@@ -8,6 +8,7 @@ from napari_unet.core.config import LiveConfig
 from napari_unet.core.features import FeatureTile, feature_space, tile_features
 from napari_unet.core.image import GreyStatistics, grey_statistics
 from napari_unet.core.live import (
+    AMONG_KNOWN,
     NEW_CLASS_SCORE,
     Examples,
     LiveHead,
@@ -79,7 +80,8 @@ def objective(parameters, examples, config):
     known, classes = own.shape[1], len(bias)
     improbable = own.exp().sum(dim=1, keepdim=True).log() - NEW_CLASS_SCORE
     start = torch.cat([own] + [improbable] * (classes - known), dim=1)
-    found = torch.log_softmax(start + features @ weights + bias, dim=1)
+    scores = start + features @ weights + bias
+    found = torch.log_softmax(scores, dim=1)
     painted, total = examples.painted, 0.0
     if painted.any():
         of_class = {
@@ -93,7 +95,9 @@ def objective(parameters, examples, config):
         total = total + (each * weight).sum() / weight.sum()
     if (painted == 0).any():
         sure = (own.softmax(dim=1).max(dim=1).values > SURE) & (painted == 0)
+        among_known = own.softmax(dim=1) * torch.log_softmax(scores[:, :known], dim=1)
         cross_entropy = -(start.softmax(dim=1) * found).sum(dim=1)
+        cross_entropy -= AMONG_KNOWN * among_known.sum(dim=1)
         total = total + config.memory * (cross_entropy * counts)[sure].sum() / (
             counts[painted == 0].sum()
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -212,7 +213,24 @@ def test_head_moves_on_to_the_weights_that_were_learnt(
     await_idle(dock)
     wait_until(lambda: dock.session.live.model is dock.session.model, 60, "the new features")
     assert dock.session.live.model is not first
-    assert (mask_in_view(viewer)[strokes_in_view(viewer, 3)] == 3).mean() > MOST
+    # The stroke crosses all kinds of tissue, of which the network is sure.
+    assert (mask_in_view(viewer)[strokes_in_view(viewer, 3)] == 3).mean() > 0.5
+
+
+def test_head_moves_on_although_weights_come_faster_than_their_features_are_computed(
+    viewer: Viewer,
+    dock: UNetDock,
+    corrected: Labels,  # noqa: F811
+) -> None:
+    wait_until(lambda: dock.session.live is not None and not dock.live.busy, 60, "the head")
+    first = dock.session.live.model
+
+    def moved_on_after_news() -> bool:
+        model = dock.session.model
+        dock.session.model = replace(model, steps=model.steps + 1)
+        return dock.session.live.model is not first
+
+    wait_until(moved_on_after_news, 30, "the head to move on")
 
 
 def test_strokes_are_answered_while_the_network_learns(
