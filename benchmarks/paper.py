@@ -135,6 +135,8 @@ def reproduce(folder: Path) -> None:
     grey, mask = isbi2012()
     for kind, data in (("images", grey), ("labels", np.where(mask == MEMBRANE, 2, 1))):
         path = folder / "isbi2012" / kind / "training.tif"
+        if path.exists():  # a checkpoint goes on with the very same file only
+            continue
         path.parent.mkdir(parents=True, exist_ok=True)
         data = data[ISBI_TRAINING].astype(np.uint8)
         write_image(path, image_from_array(data, "training", PIXEL_SIZE))
