@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from napari_unet.core.reading import read
 from napari_unet.core.units import PIXEL, nanometres
 
 SectionIndex = tuple[int, ...]
@@ -203,7 +204,7 @@ class Luminance:
             place = keys.index(Ellipsis)
             missing = self.ndim - (len(keys) - 1)
             keys = (*keys[:place], *(slice(None),) * missing, *keys[place + 1 :])
-        samples = np.asarray(self._colours[keys]).astype(np.float32)
+        samples = read(self._colours[keys]).astype(np.float32)
         if samples.shape[-1] < 3:
             return samples[..., 0]
         # Term by term: a matrix product would round differently for parts of the image.
@@ -272,7 +273,7 @@ def grey_statistics(image: ImageArray, sections: int = 16, pixels: int = 65536) 
     height, width = image.shape[-2:]
     stride = max(1, int(np.sqrt(height * width / pixels)))
     samples = [
-        np.asarray(image.data[(*indices[i], slice(None, None, stride), slice(None, None, stride))])
+        read(image.data[(*indices[i], slice(None, None, stride), slice(None, None, stride))])
         .ravel()
         .astype(np.float64)
         for i in chosen

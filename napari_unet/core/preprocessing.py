@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_unet.core.reading import read
+
 Grey = npt.NDArray[np.float64]
 Change = Callable[[Grey], Grey]
 Step = Callable[[Grey], Change]
@@ -97,7 +99,7 @@ def section_normalisation(steps: Sequence[Step], section: Any) -> SectionNormali
     """Return how steps bring the grey values of a section (Y, X) to the range of a network."""
     height, width = section.shape[-2:]
     stride = max(1, int(np.ceil(np.sqrt(height * width / MOST_PIXELS))))
-    raw = np.asarray(section[::stride, ::stride]).astype(np.float64).ravel()
+    raw = read(section[::stride, ::stride]).astype(np.float64).ravel()
     finite = raw[np.isfinite(raw)]
     if not finite.size:  # nothing is there to be seen, so that anything will do
         finite = np.zeros(1)

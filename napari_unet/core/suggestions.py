@@ -27,6 +27,7 @@ from napari_unet.core.foreign import Model
 from napari_unet.core.image import GreyStatistics, ImageArray, SectionIndex
 from napari_unet.core.live import LiveModel
 from napari_unet.core.prediction import known_statistics, nearest_first, never, predict
+from napari_unet.core.reading import read
 from napari_unet.core.tiling import Tile
 
 LARGEST = 2048
@@ -223,7 +224,7 @@ def section_doubt(
     section = image.data[index] if index else image.data
     part = part_around(image.shape[-2], image.shape[-1], centre)
     grey = ImageArray(
-        np.asarray(section[..., part.slices[0], part.slices[1]]),
+        read(section[..., part.slices[0], part.slices[1]]),
         "YX",
         image.scale[-2:],
         image.units[-2:],

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_unet.core.reading import read
+
 
 @dataclass(frozen=True)
 class Tile:
@@ -89,7 +91,7 @@ class RowStrips:
         """Return a rectangle; `key` is an ellipsis, and rows and columns within the section."""
         _, rows, columns = key
         if rows.start < self._first or rows.stop > self._first + len(self._kept):
-            self._kept, self._first = np.asarray(self._section[rows]), rows.start
+            self._kept, self._first = read(self._section[rows]), rows.start
         return self._kept[rows.start - self._first : rows.stop - self._first, columns]
 
 
@@ -101,5 +103,5 @@ def read_mirrored(section: Any, top: int, left: int, height: int, width: int) ->
     rows = mirrored_indices(top, top + height, section.shape[-2])
     columns = mirrored_indices(left, left + width, section.shape[-1])
     row0, column0 = int(rows.min()), int(columns.min())
-    part = np.asarray(section[..., row0 : int(rows.max()) + 1, column0 : int(columns.max()) + 1])
+    part = read(section[..., row0 : int(rows.max()) + 1, column0 : int(columns.max()) + 1])
     return part[..., (rows - row0)[:, None], (columns - column0)[None, :]]

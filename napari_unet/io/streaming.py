@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_unet.core.image import ImageArray, SectionIndex
+from napari_unet.core.reading import read
 
 SLAB_BYTES = 2**28
 """Sections that lie in the same chunks are read together, up to this size."""
@@ -40,7 +41,7 @@ def sections_of(image: ImageArray, axes: str) -> Iterator[tuple[SectionIndex, np
             chosen: dict[str, int | slice] = dict(zip(outer[:-1], index, strict=True))
             if outer:
                 chosen[outer[-1]] = slice(start, start + depth)
-            slab = np.asarray(image.data[tuple(chosen.get(a, slice(None)) for a in image.axes)])
+            slab = read(image.data[tuple(chosen.get(a, slice(None)) for a in image.axes)])
             if not outer:
                 yield (), slab.transpose(turned)
                 continue

@@ -13,6 +13,7 @@ from napari.utils.notifications import show_error
 from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_unet.core.metrics import ClassScores, confusion_counts, scores_from_counts
+from napari_unet.core.reading import read
 from napari_unet.plugin.forms import aligned
 from napari_unet.plugin.jobs import Job, call
 from napari_unet.plugin.layers import itself
@@ -83,7 +84,7 @@ def _scores(predicted: Any, truth: Any) -> dict[int, ClassScores]:
         )
     counts = np.zeros((MOST + 1, MOST + 1), np.int64)
     for index in np.ndindex(predicted.shape[:-2]):
-        found, true = np.asarray(predicted[index]), np.asarray(truth[index])
+        found, true = read(predicted[index]), read(truth[index])
         if min(found.min(), true.min()) < 0 or max(found.max(), true.max()) > MOST:
             raise ValueError(
                 f"A mask holds numbers above {MOST}, so these are objects, not classes."

@@ -13,6 +13,7 @@ from qtpy.QtCore import QObject, QTimer
 
 from napari_unet.core.annotations import ClassTable
 from napari_unet.core.image import ImageArray
+from napari_unet.core.reading import read
 from napari_unet.io.files import FileWriteError
 from napari_unet.io.scratch import drop_from_memory, make_room, scratch_zeros
 from napari_unet.plugin.layers import (
@@ -217,7 +218,7 @@ class LayerKeeper(QObject):
         data = stored(layer.data)
         classes = scratch_zeros(data.shape)
         for index in np.ndindex(classes.shape[:-2]):
-            section = np.asarray(data[index])
+            section = read(data[index])
             if section.max() > 255:
                 raise ValueError(
                     f"The layer {layer.name!r} holds numbers above 255, so these are objects and "

@@ -52,7 +52,7 @@ class _Shown:
         part = self._data[key]
         try:
             # In this thread: dask has asked for one chunk, in one of its own.
-            values: npt.NDArray[Any] = part.compute(scheduler="synchronous")
+            values: npt.NDArray[Any] = part.compute(scheduler="synchronous", callbacks=())
         except FileReadError as error:
             self._tell(str(error))
             return np.zeros(part.shape, part.dtype)
