@@ -11,6 +11,7 @@ import tifffile
 import torch
 from napari.layers import Image, Labels
 from napari.viewer import Viewer
+from scipy import ndimage
 
 from demo.mouse import paint_stroke, wait_until
 from napari_unet.core.config import LiveConfig, PredictionConfig
@@ -206,15 +207,22 @@ def test_head_moves_on_to_the_weights_that_were_learnt(
     viewer: Viewer,
     dock: UNetDock,
     corrected: Labels,  # noqa: F811
+    stack: tuple[np.ndarray, np.ndarray],
 ) -> None:
-    wait_until(lambda: dock.session.live is not None, 60, "the head")
+    # Within one cell, as mistakes are; the strokes of `corrected` cross all kinds of tissue.
+    inside = ndimage.distance_transform_edt(stack[1][int(viewer.dims.current_step[0])] == 1)
+    inside[:24] = inside[-24:] = inside[:, :24] = inside[:, -24:] = 0
+    row, column = np.unravel_index(inside.argmax(), inside.shape)
+    before = strokes_in_view(viewer, 3)
+    paint(viewer, dock, 3, [(row, column - 6 + 4 * n) for n in range(4)])
+    stroke = strokes_in_view(viewer, 3) & ~before
     first = dock.session.live.model
     start(dock, steps=3)
     await_idle(dock)
     wait_until(lambda: dock.session.live.model is dock.session.model, 60, "the new features")
     assert dock.session.live.model is not first
-    # The stroke crosses all kinds of tissue, of which the network is sure.
-    assert (mask_in_view(viewer)[strokes_in_view(viewer, 3)] == 3).mean() > 0.5
+    assert stroke.sum() > 20
+    assert (mask_in_view(viewer)[stroke] == 3).mean() > MOST
 
 
 def test_head_moves_on_although_weights_come_faster_than_their_features_are_computed(
