@@ -7,12 +7,12 @@ as the strokes ask for. Classes that the network has never heard of start improb
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy import optimize
+from scipy import ndimage, optimize
 from torch import Tensor
 
 from napari_unet.core.annotations import ClassTable
@@ -32,6 +32,11 @@ The former it has learnt; that a pixel nobody painted is of no new class is a gu
 
 NO_BETTER = 1e-7
 """A step that gains less than this is the last one: what is less is rounding, of float32."""
+
+DOUBTFUL = 16
+"""Side of squares: where paint contradicts the network, nothing in the same square or in those
+beside it is held to the network's opinion, since the mistake does not end where the brush stopped.
+"""
 
 SMALLEST = np.finfo(np.float32).tiny
 """A sum of probabilities is at least this, so that it has a logarithm."""
@@ -91,9 +96,15 @@ class Examples:
                 places = chance.choice(places, each, replace=False)
                 counts[places] *= amount / each
             kept.append(torch.from_numpy(places))
-        chosen = torch.cat(kept)
+        return replace(self, counts=counts).only(torch.cat(kept))
+
+    def only(self, chosen: Tensor) -> Examples:
+        """Return those with these indices, or where this mask is true."""
         return Examples(
-            self.features[chosen], self.own_scores[chosen], self.painted[chosen], counts[chosen]
+            self.features[chosen],
+            self.own_scores[chosen],
+            self.painted[chosen],
+            self.counts[chosen],
         )
 
 
@@ -235,6 +246,8 @@ def tile_examples(
 ) -> Examples:
     """Return the painted pixels of a tile, and unpainted ones for comparison.
 
+    Beside paint that contradicts the network, no unpainted pixels are taken (see `DOUBTFUL`).
+
     Parameters
     ----------
     painted
@@ -267,12 +280,28 @@ def tile_examples(
     places = np.concatenate(chosen)
     rows, columns = np.divmod(places, tile.width)
     own_scores, levels = features.at(tile.top + rows, tile.left + columns)
-    return Examples(
+    examples = Examples(
         torch.cat(levels, dim=1),
         own_scores,
         torch.from_numpy(part[places].astype(np.int64)),
         torch.from_numpy(np.concatenate(counts)),
     )
+    return examples.only(torch.from_numpy(~_beside_mistakes(examples, rows, columns)))
+
+
+def _beside_mistakes(
+    examples: Examples, rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]
+) -> npt.NDArray[np.bool_]:
+    """Return which examples nobody painted lie beside paint that contradicts the network."""
+    painted = examples.painted.numpy()
+    opinion = examples.own_scores.argmax(dim=1).numpy() + 1
+    contradicted = (painted > 0) & (painted != opinion)
+    squares = rows // DOUBTFUL, columns // DOUBTFUL
+    doubtful = np.zeros([int(each.max(initial=0)) + 1 for each in squares], bool)
+    doubtful[squares[0][contradicted], squares[1][contradicted]] = True
+    doubtful = ndimage.binary_dilation(doubtful, np.ones((3, 3)))
+    beside: npt.NDArray[np.bool_] = (painted == 0) & doubtful[squares]
+    return beside
 
 
 def fit_head(

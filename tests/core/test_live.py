@@ -277,21 +277,27 @@ def test_a_head_for_more_classes_keeps_what_was_learnt_of_the_earlier_ones():
 
 
 def painted_tile():
-    """A tile in a larger section, its features, of which one is the place, and some paint."""
+    """A tile in a larger section, its features, of which one is the place, and some paint.
+
+    The network says what the paint says.
+    """
     tile = Tile(8, 4, 40, 50)
     rows, columns = (x.astype(np.float32) for x in np.mgrid[:40, :50])
-    features = FeatureTile(
-        tile,
-        torch.from_numpy(noise(2, 40, 50)).half(),
-        (torch.from_numpy(np.stack([rows, columns])).half(),),
-        (-19.5, -24.5),
-        1.0,
-    )
     painted = np.zeros((60, 60), np.uint8)
     painted[:12, :30] = 1
     painted[20:40, 10:40] = 4
     painted[30, 30] = 2
     painted[55:] = 3  # not in the tile
+    own_scores = noise(4, 40, 50)
+    for number, plane in enumerate(own_scores, start=1):
+        plane[painted[tile.slices] == number] += 20
+    features = FeatureTile(
+        tile,
+        torch.from_numpy(own_scores).half(),
+        (torch.from_numpy(np.stack([rows, columns])).half(),),
+        (-19.5, -24.5),
+        1.0,
+    )
     return painted, features
 
 
@@ -337,6 +343,23 @@ def test_pixels_are_chosen_from_all_over_a_tile():
     for axis, side in enumerate((40, 50)):
         quarters = torch.histc(places[:, axis], 4, 0, side)
         assert quarters.min() > 60
+
+
+@pytest.mark.parametrize("number", [3, 5], ids=["known class", "new class"])
+def test_beside_paint_that_contradicts_the_network_no_unpainted_pixels_are_taken(number):
+    painted, features = painted_tile()
+    painted[36:38, 50] = number  # rows 28 and 29, column 46 of the tile
+
+    examples = tile_examples(painted, features, LiveConfig(pixels=10**6))
+
+    places = examples.features.round().long()[examples.painted == 0]
+    taken = torch.zeros(40, 50, dtype=torch.bool)
+    taken[places[:, 0], places[:, 1]] = True
+    # Squares have 16 pixels a side; this one ends with the tile.
+    expected = torch.from_numpy(painted[features.tile.slices] == 0)
+    expected[:, 16:] = False
+    assert torch.equal(taken, expected)
+    assert examples.painted.bincount()[number] == 2
 
 
 def same_examples(one, other):

@@ -81,7 +81,7 @@ def misled(viewer: Viewer, dock: UNetDock, image_layer: Image, stack) -> Labels:
     free = np.zeros(truth.shape, bool)
     free[24:-24, 24:-24] = True  # on the canvas
     for number in (1, 2):
-        for piece in range(6):
+        for piece in range(7):
             there = number if piece == 2 else 3 - number
             inside = ndimage.binary_erosion(truth == there, iterations=2 if there == 1 else 1)
             row, column = chance.permutation(np.argwhere(inside & free))[0]
