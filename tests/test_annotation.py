@@ -305,3 +305,34 @@ def test_a_tool_that_fails_is_told_with_its_reason_and_the_others_go_on(
         in told
     )
     assert (tmp_path / "images" / "annotation-synthetic.png").stat().st_size > 1000
+
+
+def points(*scores):
+    return [
+        {**FOUND["points"][0], "strokes": strokes, "f1": f1}
+        for strokes, f1 in zip((0, 1, 2, 5), scores, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("suggested", "told"),
+    [((0, 0.1, 0.5, 0.2), "2 of 5"), ((0, 0.1, 0.2, 0.3), "more than 5 of 5")],
+)
+def test_all_tasks_are_told_in_short(suggested, told, base, tmp_path, qapp):
+    records = Records(tmp_path, settings_of(base))
+    records.write("synthetic", "product", FOUND)
+    for tool, scores in (("random", (0, 0.6, 0.1, 0.4)), ("suggested", suggested)):
+        records.write("synthetic", tool, {**FOUND, "points": points(*scores)})
+
+    tell(records, settings_of(base), ["synthetic"], tmp_path / "report.md")
+
+    row = next(
+        line
+        for line in (tmp_path / "report.md").read_text().splitlines()
+        if line.startswith("| Rehearsal")
+    )
+    columns = [column.strip() for column in row.split("|")[2:-1]]
+    assert columns[0] == "0.300 (0.200)"
+    assert columns[1:4] == ["–"] * 3
+    assert columns[4] == "0.400 (0.367)"
+    assert columns[6:] == [told, "-0.300"]
