@@ -18,7 +18,7 @@ from torch import Tensor
 from napari_unet.core.annotations import ClassTable
 from napari_unet.core.config import LiveConfig
 from napari_unet.core.features import FeatureSpace, FeatureTile
-from napari_unet.core.losses import SURE
+from napari_unet.core.losses import DOUBT_RADIUS, SURE
 from napari_unet.core.model import UNetModel
 
 NEW_CLASS_SCORE = 3.0
@@ -32,11 +32,6 @@ The former it has learnt; that a pixel nobody painted is of no new class is a gu
 
 NO_BETTER = 1e-7
 """A step that gains less than this is the last one: what is less is rounding, of float32."""
-
-DOUBTFUL = 16
-"""Side of squares: where paint contradicts the network, nothing in the same square or in those
-beside it is held to the network's opinion, since the mistake does not end where the brush stopped.
-"""
 
 SMALLEST = np.finfo(np.float32).tiny
 """A sum of probabilities is at least this, so that it has a logarithm."""
@@ -246,7 +241,8 @@ def tile_examples(
 ) -> Examples:
     """Return the painted pixels of a tile, and unpainted ones for comparison.
 
-    Beside paint that contradicts the network, no unpainted pixels are taken (see `DOUBTFUL`).
+    Beside paint that contradicts the network, no unpainted pixels are taken: the mistake does not
+    end where the brush stopped.
 
     Parameters
     ----------
@@ -292,11 +288,15 @@ def tile_examples(
 def _beside_mistakes(
     examples: Examples, rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.bool_]:
-    """Return which examples nobody painted lie beside paint that contradicts the network."""
+    """Return which examples nobody painted lie beside paint that contradicts the network.
+
+    That is, in the same square of `DOUBT_RADIUS` pixels a side, or in one next to it: distances
+    from all paint would take longer.
+    """
     painted = examples.painted.numpy()
     opinion = examples.own_scores.argmax(dim=1).numpy() + 1
     contradicted = (painted > 0) & (painted != opinion)
-    squares = rows // DOUBTFUL, columns // DOUBTFUL
+    squares = rows // DOUBT_RADIUS, columns // DOUBT_RADIUS
     doubtful = np.zeros([int(each.max(initial=0)) + 1 for each in squares], bool)
     doubtful[squares[0][contradicted], squares[1][contradicted]] = True
     doubtful = ndimage.binary_dilation(doubtful, np.ones((3, 3)))
