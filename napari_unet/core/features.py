@@ -15,7 +15,7 @@ from napari_unet.core.config import LiveConfig
 from napari_unet.core.devices import computing
 from napari_unet.core.image import Normalisation
 from napari_unet.core.network import UNet, centre_crop
-from napari_unet.core.resampling import antialiasing_deviation, blurred, resample
+from napari_unet.core.resampling import antialiasing_deviation, blurred, columns_at
 from napari_unet.core.tiles import View, piece_around
 from napari_unet.core.tiling import Tile
 
@@ -58,11 +58,12 @@ class FeatureTile:
         return self.own_scores.nbytes + sum(level.nbytes for level in self.levels)
 
     def at(
-        self, rows: npt.NDArray[Any], columns: npt.NDArray[Any]
+        self, rows: npt.NDArray[Any], columns: npt.NDArray[Any], levels: int | None = None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return scores and features, of each level, of pixels of the section.
 
-        Both float32, (pixels, known classes) and (pixels, channels).
+        Both float32, (pixels, known classes) and (pixels, channels). Features only of so many
+        levels, if `levels` is given.
         """
         place = torch.from_numpy(
             np.stack(
@@ -73,56 +74,39 @@ class FeatureTile:
             )
         ).float()
         return _read_points(self.own_scores, place), tuple(
-            _read_points(level, place / 2**number) for number, level in enumerate(self.levels)
+            _read_points(level, place / 2**number)
+            for number, level in enumerate(self.levels[:levels])
         )
 
-    def spread(self, planes: Tensor, number: int = 0, rows: range | None = None) -> Tensor:
-        """Return maps (K, h, w), of the resolution of a level, at all pixels of the tile.
+    def rows_between(self, number: int, rows: range) -> tuple[range, Tensor | None]:
+        """Return which rows of a level some rows of the tile lie between, and their shares in them.
 
         Linear interpolation commutes with linear maps of the channels: so these may be brought
-        down to a few before.
-
-        Parameters
-        ----------
-        planes
-            The maps, all of their pixels.
-        number
-            Of the level that has their resolution.
-        rows
-            Only these rows of the tile, if given; h is how many there are.
+        down to a few before. The shares (rows, rows of the level) are those to multiply the
+        latter with; None where pixels of both coincide.
         """
-        height, width = self.tile.height, self.tile.width
-        top, left = self.first
-        times = 2**number
-        if rows is not None:
-            planes, top = self._around(planes, number, rows)
-            height = len(rows)
-        if self.magnification == 1:
-            for axis in (2, 1) if number else ():
-                planes = _enlarged(planes, axis, times)
-            first_row, first_column = (
-                round(start + (side - 1) / 2)
-                for start, side in zip((top, left), planes.shape[-2:], strict=True)
-            )
-            return planes[:, first_row : first_row + height, first_column : first_column + width]
-        y, x = (
-            (start + self.magnification * torch.arange(side)) / times
-            for start, side in zip((top, left), (height, width), strict=True)
-        )
-        return resample(planes.float(), (y[:, None], x[None]), "bilinear", beyond="border")
+        side = self.levels[number].shape[1]
+        places = self._places(number, 0, rows)
+        low = math.floor(places[0])
+        if self.magnification == 1 and number == 0:
+            return range(low, low + len(rows)), None
+        needed = range(low, min(side, math.floor(places[-1]) + 2))
+        grid = torch.arange(needed.start, needed.stop)
+        return needed, (1 - (places[:, None] - grid).abs()).clamp_(min=0)
 
-    def _around(self, planes: Tensor, number: int, rows: range) -> tuple[Tensor, float]:
-        """Return what some rows of the tile need of planes, and where the first of them lies.
+    def at_columns(self, planes: Tensor, number: int) -> Tensor:
+        """Return maps (K, h, W), of the resolution of a level, at the tile's columns: (K, h, w)."""
+        places = self._places(number, 1, range(self.tile.width))
+        if self.magnification == 1 and number == 0:
+            return planes.narrow(2, math.floor(places[0]), len(places))
+        return columns_at(planes, places - (planes.shape[2] - 1) / 2, "border")
 
-        That is counted in pixels of the network from the centre of what is returned.
-        """
-        times, side = 2**number, planes.shape[1]
-        first = self.first[0] + self.magnification * rows.start
-        last = first + self.magnification * (len(rows) - 1)
-        # With a row more at both ends, for those that lie between two.
-        low = max(0, math.floor(first / times + (side - 1) / 2) - 1)
-        high = min(side, math.ceil(last / times + (side - 1) / 2) + 2)
-        return planes[:, low:high], first - times * (low + high - side) / 2
+    def _places(self, number: int, axis: int, pixels: range) -> Tensor:
+        """Return where rows (axis 0) or columns of the tile lie, in pixels of a level."""
+        side = self.levels[number].shape[1 + axis]
+        here = torch.arange(pixels.start, pixels.stop)
+        places: Tensor = (self.first[axis] + self.magnification * here) / 2**number
+        return (places + (side - 1) / 2).clamp(0, side - 1)
 
 
 def _read_points(planes: Tensor, positions: Tensor) -> Tensor:
@@ -132,42 +116,18 @@ def _read_points(planes: Tensor, positions: Tensor) -> Tensor:
     where the channels of a pixel lie side by side.
     """
     flat = planes.movedim(0, -1).flatten(0, 1)
-    corners, shares = [], []
-    for axis, side in enumerate(planes.shape[-2:]):
-        place = (positions[axis] + (side - 1) / 2).clamp(0, side - 1)
-        low = place.floor()
-        corners.append((low.long(), (low.long() + 1).clamp(max=side - 1)))
-        shares.append((1 - (place - low), place - low))
-    found = torch.zeros(positions.shape[1], len(planes))
-    for row, row_share in zip(corners[0], shares[0], strict=True):
-        for column, column_share in zip(corners[1], shares[1], strict=True):
-            share = (row_share * column_share)[:, None]
-            if share.any():  # not so between pixels that all points lie on
-                near = flat.index_select(0, row * planes.shape[-1] + column)
-                found += near.float() * share
-    return found
-
-
-def _enlarged(planes: Tensor, axis: int, times: int) -> Tensor:
-    """Return planes with so many pixels along an axis for each, linearly interpolated.
-
-    The same as `torch.nn.functional.interpolate`, in a quarter of its time: all pixels at one
-    place between two others are computed at once, since these have the same shares in them.
-    """
-    side = planes.shape[axis]
-    first, last = planes.narrow(axis, 0, 1), planes.narrow(axis, side - 1, 1)
-    padded = torch.cat([first, planes, last], dim=axis)
-    found = planes.new_empty(*planes.shape[: axis + 1], times, *planes.shape[axis + 1 :])
-    for number in range(times):
-        place = (number + 0.5) / times - 0.5  # from the middle of the larger pixel
-        start = 0 if place < 0 else 1
-        torch.lerp(
-            padded.narrow(axis, start, side),
-            padded.narrow(axis, start + 1, side),
-            place % 1,
-            out=found.select(axis + 1, number),
-        )
-    return found.flatten(axis, axis + 1)
+    sides = torch.tensor(planes.shape[-2:])[:, None]
+    place = (positions + (sides - 1) / 2).clamp(min=0).minimum(sides - 1)
+    low = place.floor()
+    share = place - low
+    rows, columns = torch.stack([low, (low + 1).minimum(sides - 1)], dim=1).long()  # (2, points)
+    row_shares, column_shares = torch.stack([1 - share, share], dim=1)
+    corners = (rows[:, None] * planes.shape[-1] + columns).flatten(0, 1)
+    shares = (row_shares[:, None] * column_shares).flatten(0, 1)
+    used = shares.any(dim=1)  # only one corner of pixels that the points lie on
+    corners, shares = corners[used], shares[used]
+    near = flat.index_select(0, corners.flatten()).view(*corners.shape, len(planes))
+    return near.float().mul_(shares[..., None]).sum(dim=0)
 
 
 def _half(planes: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ as the strokes ask for. Classes that the network has never heard of start improb
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,6 +20,7 @@ from napari_unet.core.config import LiveConfig
 from napari_unet.core.features import FeatureSpace, FeatureTile
 from napari_unet.core.losses import DOUBT_RADIUS, SURE
 from napari_unet.core.model import UNetModel
+from napari_unet.core.tiling import Tile
 
 NEW_CLASS_SCORE = 3.0
 """By how much the score of a new class lies below that of all classes the network knows."""
@@ -118,9 +119,17 @@ class LiveHead:
     weights: Tensor
     bias: Tensor
 
-    def scores(self, features: FeatureTile) -> Tensor:
-        """Return scores before the softmax of all pixels of a tile, float32 (classes, h, w)."""
-        return self._spread(features, self._weighed(features))
+    def scores(self, features: FeatureTile, rows: range | None = None) -> Tensor:
+        """Return scores before the softmax of the pixels of a tile, float32 (classes, h, w).
+
+        Parameters
+        ----------
+        features
+            Of the tile.
+        rows
+            Of the tile, counted from its first one; all of them if not given.
+        """
+        return self._scores(features, rows or range(features.tile.height), lambda each: each)
 
     def most_probable(self, features: FeatureTile) -> npt.NDArray[np.uint8]:
         """Return the class numbers with the highest scores of a tile: uint8 (h, w).
@@ -128,36 +137,41 @@ class LiveHead:
         Computed in strips that fit into the processor's cache: scores of a large tile would be new
         memory over and over, the first touch of which takes longer than the sums.
         """
-        weighed, height = self._weighed(features), features.tile.height
+        height = features.tile.height
         found = np.empty((height, features.tile.width), np.uint8)
         for top in range(0, height, STRIP):
             rows = range(top, min(top + STRIP, height))
-            found[rows.start : rows.stop] = most_probable(self._spread(features, weighed, rows))
+            # Only differences count, and there is one less of them.
+            ahead = self._scores(features, rows, lambda each: each[1:] - each[:1])
+            found[rows.start : rows.stop] = most_probable(ahead)
         return found
 
-    def _weighed(self, features: FeatureTile) -> list[Tensor]:
-        """Return the sums (classes, h, w) of the maps of each level, weighed for each class."""
-        weighed, first = [], 0
-        for level in features.levels:
-            weighed.append(_weighed(level, self.weights[first : first + len(level)]))
-            first += len(level)
-        weighed[0] += self.bias[:, None, None]
-        if len(self.bias) == len(features.own_scores):  # then all is linear, and spread at once
-            weighed[0] += features.own_scores
-        return weighed
-
-    def _spread(
-        self, features: FeatureTile, weighed: Sequence[Tensor], rows: range | None = None
+    def _scores(
+        self, features: FeatureTile, rows: range, part: Callable[[Tensor], Tensor]
     ) -> Tensor:
-        """Return the scores of a tile, or of some rows of it, from what `_weighed` returned."""
-        total = features.spread(weighed[0], 0, rows)
-        classes = len(self.bias)
-        if classes > len(features.own_scores):
-            own = features.spread(features.own_scores, 0, rows).float()
-            total = total + _with_new_classes(own, classes)
-        for number, planes in enumerate(weighed[1:], start=1):
-            total = total + features.spread(planes, number, rows)
-        return total
+        """Return what a linear map of the classes, which come first, makes of the scores."""
+        classes, known = len(self.bias), len(features.own_scores)
+        own_rows, own_shares = features.rows_between(0, rows)
+        own = features.own_scores[:, own_rows.start : own_rows.stop]
+        weights = part(self.weights.T)
+        weighed, shares, first = [], [], 0
+        for number, level in enumerate(features.levels):
+            needed, share = features.rows_between(number, rows)
+            planes = _weighed(
+                level[:, needed.start : needed.stop], weights[:, first : first + len(level)]
+            )
+            if number == 0:
+                planes += part(self.bias[:, None, None])
+                if classes == known:  # then all is linear, and interpolated at once
+                    planes += part(own.float())
+            weighed.append(features.at_columns(planes, number))
+            shares.append(share)
+            first += len(level)
+        found = _together(weighed, shares)
+        if classes > known:
+            own = _together([features.at_columns(own.float(), 0)], [own_shares])
+            found += part(_with_new_classes(own, classes))
+        return found
 
     def point_scores(self, features: Tensor, own_scores: Tensor) -> Tensor:
         """Return scores before the softmax of single pixels, float32 (pixels, classes).
@@ -204,24 +218,47 @@ class LiveModel:
 
 
 def _weighed(level: Tensor, weights: Tensor) -> Tensor:
-    """Return the sums (classes, h, w) of the maps of a level, weighed for each class."""
+    """Return the sums (K, h, w) of the maps (C, h, w) of a level, weighed (K, C)."""
     pixels = level.flatten(1)
-    found = weights.new_empty(weights.shape[1], pixels.shape[1])
+    found = weights.new_empty(len(weights), pixels.shape[1])
+    weights = weights.contiguous()  # else it takes four times as long
     # Piece by piece: as float32, the maps of a large tile are new memory of 100 MB, the first
     # touch of which takes longer than the sums.
     for first in range(0, pixels.shape[1], PIECE):
         piece = slice(first, first + PIECE)
-        torch.mm(weights.T, pixels[:, piece].float(), out=found[:, piece])
+        torch.mm(weights, pixels[:, piece].float(), out=found[:, piece])
     return found.view(-1, *level.shape[1:])
 
 
-def most_probable(scores: Tensor) -> npt.NDArray[np.uint8]:
-    """Return the class numbers with the highest scores (classes, h, w): uint8, 1 = background."""
+def _together(planes: Sequence[Tensor], shares: Sequence[Tensor | None]) -> Tensor:
+    """Return the sum (K, rows, w) of planes (K, h, w), each multiplied by its shares (rows, h).
+
+    Planes without shares have the rows that are wanted.
+    """
+    pairs = list(zip(planes, shares, strict=True))
+    found = [each for each, share in pairs if share is None]
+    between = [(each, share) for each, share in pairs if share is not None]
+    if between:
+        found.append(
+            torch.cat([share for _, share in between], dim=1)
+            @ torch.cat([each for each, _ in between], dim=1)
+        )
+    return sum(found[1:], start=found[0])
+
+
+def most_probable(ahead: Tensor) -> npt.NDArray[np.uint8]:
+    """Return the class numbers with the highest scores: uint8 (h, w), 1 = background.
+
+    Parameters
+    ----------
+    ahead
+        By how much the scores of the other classes lie above that of class 1: (classes - 1, h, w).
+    """
     # Class by class, NumPy takes a fifth of its own time for argmax, and a thirtieth of torch's.
-    planes = scores.numpy()
-    highest = planes[0].copy()
+    planes = ahead.numpy()
+    highest = np.zeros(planes.shape[1:], planes.dtype)
     found = np.ones(highest.shape, np.uint8)
-    for number, plane in enumerate(planes[1:], start=2):
+    for number, plane in enumerate(planes, start=2):
         np.copyto(found, np.uint8(number), where=plane > highest)
         np.maximum(highest, plane, out=highest)
     return found
@@ -251,56 +288,68 @@ def tile_examples(
     features
         Reduced features of a tile of it.
     config
-        How many pixels are taken at most of every class; which ones is drawn with its seed.
+        How many pixels are taken at most; which ones is drawn with its seed.
     """
     chance = np.random.default_rng(config.seed)
     tile = features.tile
     part = painted[tile.slices].ravel()
     there = np.flatnonzero(part != 0)
+    numbers = part[there]
+    of_class = [there[numbers == number] for number in np.unique(numbers)]
+    # More of a class would not be learnt from (`Examples.fewer`), and takes time to read.
+    most = max(1, config.pixels // (len(of_class) + 1))
+    chosen = [_some(places, most, chance) for places in of_class]
+    seen = np.concatenate([there[:0], *chosen])
+    own_scores, _ = features.at(*_position(seen, tile), levels=0)
+    contradicted = seen[own_scores.argmax(dim=1).numpy() + 1 != part[seen]]
     # Unpainted pixels are many: enough are drawn from all, instead of looking for them.
     drawn = chance.choice(len(part), min(config.pixels + len(there), len(part)), replace=False)
-    unpainted = drawn[part[drawn] == 0]
-    numbers = part[there]
-    amounts = np.bincount(numbers, minlength=1)
-    of_class = [there[numbers == number] for number in np.flatnonzero(amounts)]
-    amounts[0] = len(part) - len(there)
-    chosen, counts = [], []
-    for places in (unpainted, *of_class):
-        if not len(places):
-            continue
-        amount = amounts[part[places[0]]]
-        if len(places) > config.pixels:
-            places = chance.choice(places, config.pixels, replace=False)
-        chosen.append(places)
-        counts.append(np.full(len(places), amount / len(places), np.float32))
+    unpainted = drawn[part[drawn] == 0][: config.pixels]
+    for_each = (len(part) - len(there)) / max(len(unpainted), 1)
+    unpainted = unpainted[~_beside(unpainted, contradicted, tile)]
+    for_each *= len(unpainted) / max(1, min(len(unpainted), most))
+    chosen = [unpainted[:most], *chosen]
+    counts = [for_each, *(len(places) / min(len(places), most) for places in of_class)]
     places = np.concatenate(chosen)
-    rows, columns = np.divmod(places, tile.width)
-    own_scores, levels = features.at(tile.top + rows, tile.left + columns)
-    examples = Examples(
+    own_scores, levels = features.at(*_position(places, tile))
+    return Examples(
         torch.cat(levels, dim=1),
         own_scores,
         torch.from_numpy(part[places].astype(np.int64)),
-        torch.from_numpy(np.concatenate(counts)),
+        torch.from_numpy(np.repeat(counts, [len(each) for each in chosen]).astype(np.float32)),
     )
-    return examples.only(torch.from_numpy(~_beside_mistakes(examples, rows, columns)))
 
 
-def _beside_mistakes(
-    examples: Examples, rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]
+def _some(
+    places: npt.NDArray[np.int64], most: int, chance: np.random.Generator
+) -> npt.NDArray[np.int64]:
+    return chance.choice(places, most, replace=False) if len(places) > most else places
+
+
+def _position(
+    places: npt.NDArray[np.int64], tile: Tile
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return rows and columns in the section, of pixels counted in a tile."""
+    rows, columns = np.divmod(places, tile.width)
+    return tile.top + rows, tile.left + columns
+
+
+def _beside(
+    places: npt.NDArray[np.int64], mistakes: npt.NDArray[np.int64], tile: Tile
 ) -> npt.NDArray[np.bool_]:
-    """Return which examples nobody painted lie beside paint that contradicts the network.
+    """Return which pixels lie beside mistakes, all counted in a tile.
 
     That is, in the same square of `DOUBT_RADIUS` pixels a side, or in one next to it: distances
     from all paint would take longer.
     """
-    painted = examples.painted.numpy()
-    opinion = examples.own_scores.argmax(dim=1).numpy() + 1
-    contradicted = (painted > 0) & (painted != opinion)
-    squares = rows // DOUBT_RADIUS, columns // DOUBT_RADIUS
-    doubtful = np.zeros([int(each.max(initial=0)) + 1 for each in squares], bool)
-    doubtful[squares[0][contradicted], squares[1][contradicted]] = True
+
+    def squares(of: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], ...]:
+        return tuple(each // DOUBT_RADIUS for each in np.divmod(of, tile.width))
+
+    doubtful = np.zeros([side // DOUBT_RADIUS + 1 for side in (tile.height, tile.width)], bool)
+    doubtful[squares(mistakes)] = True
     doubtful = ndimage.binary_dilation(doubtful, np.ones((3, 3)))
-    beside: npt.NDArray[np.bool_] = (painted == 0) & doubtful[squares]
+    beside: npt.NDArray[np.bool_] = doubtful[squares(places)]
     return beside
 
 
@@ -333,48 +382,49 @@ def fit_head(
     config = config or LiveConfig()
     chosen = examples.fewer(config.pixels, np.random.default_rng(config.seed))
     known = chosen.own_scores.shape[1]
-    own_scores = _with_new_classes(chosen.own_scores.T, classes).T
+    # Pixels lie side by side: sums over so few classes take most of the time where these do.
+    own_scores = _with_new_classes(chosen.own_scores.T.contiguous(), classes)
     wanted, importance, held = (each.numpy() for each in _targets(chosen, own_scores, config))
-    wanted_known = chosen.own_scores.softmax(dim=1).numpy()
+    wanted_known = own_scores[:known].softmax(dim=0).numpy()
     held_known = np.float32(AMONG_KNOWN) * held
     importance += held
-    features, offsets = chosen.features.numpy(), own_scores.numpy()
+    features, offsets = chosen.features, own_scores.numpy()
     penalty = np.float32(config.penalty)
     bias_penalty = np.where(np.arange(classes) < known, penalty, np.float32(0))
     fits = start is not None and len(start.weights) == features.shape[1]
     if start is None or not fits or len(start.bias) > classes:
         start = LiveHead(torch.zeros(features.shape[1], classes), torch.zeros(classes))
     start = start.grown(classes)
-    shape = (features.shape[1] + 1, classes)
+    shape = (classes, features.shape[1] + 1)
 
     def loss(flat: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
         parameters = flat.reshape(shape).astype(np.float32)
-        weights, bias = parameters[:-1], parameters[-1]
-        scores = offsets + features @ weights + bias
-        scores -= scores.max(axis=1, keepdims=True)
+        weights, bias = np.ascontiguousarray(parameters[:, :-1]), parameters[:, -1]
+        scores = torch.mm(torch.from_numpy(weights), features.T).numpy()
+        scores += offsets
+        scores += bias[:, None]
+        scores -= scores.max(axis=0)
         powers = np.exp(scores)
-        total = powers.sum(axis=1, keepdims=True)
+        total = powers.sum(axis=0)
         # Summed in float64: near the minimum, rounding would send the line search astray.
-        value = (wanted * (np.log(total) - scores)).sum(axis=1, dtype=np.float64) @ importance
+        value = (wanted * (np.log(total) - scores)).sum(axis=0, dtype=np.float64) @ importance
         value += (penalty * weights**2).sum(dtype=np.float64) / 2
         value += (bias_penalty * bias**2).sum(dtype=np.float64) / 2
-        surplus = (powers / total - wanted) * importance[:, None]
-        powers = powers[:, :known]
-        total = np.maximum(powers.sum(axis=1, keepdims=True), SMALLEST)
-        of_known = (wanted_known * (np.log(total) - scores[:, :known])).sum(axis=1)
+        surplus = (powers / total - wanted) * importance
+        powers = powers[:known]
+        total = np.maximum(powers.sum(axis=0), SMALLEST)
+        of_known = (wanted_known * (np.log(total) - scores[:known])).sum(axis=0)
         value += of_known.astype(np.float64) @ held_known
-        surplus[:, :known] += (powers / total - wanted_known) * held_known[:, None]
-        gradient = np.vstack(
-            [
-                features.T @ surplus + penalty * weights,
-                surplus.sum(axis=0) + bias_penalty * bias,
-            ]
-        )
+        surplus[:known] += (powers / total - wanted_known) * held_known
+        gradient = np.empty(shape, np.float32)
+        gradient[:, :-1] = torch.mm(torch.from_numpy(surplus), features).numpy()
+        gradient[:, :-1] += penalty * weights
+        gradient[:, -1] = surplus.sum(axis=1) + bias_penalty * bias
         return float(value), gradient.ravel().astype(np.float64)
 
     result = optimize.minimize(
         loss,
-        np.vstack([start.weights.numpy(), start.bias.numpy()]).ravel().astype(np.float64),
+        torch.cat([start.weights.T, start.bias[:, None]], dim=1).numpy().ravel().astype(np.float64),
         jac=True,
         method="L-BFGS-B",
         options={"maxiter": config.iterations, "maxcor": 8, "ftol": NO_BETTER},
@@ -382,24 +432,23 @@ def fit_head(
     found = torch.from_numpy(result.x.reshape(shape).astype(np.float32))
     if not bool(torch.isfinite(found).all()):
         return start
-    return LiveHead(found[:-1], found[-1])
+    return LiveHead(found[:, :-1].T.contiguous(), found[:, -1].contiguous())
 
 
 def _targets(
     examples: Examples, own_scores: Tensor, config: LiveConfig
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the wanted probabilities (pixels, classes), and how much each pixel counts.
+    """Return the wanted probabilities (classes, pixels), and how much each pixel counts.
 
     The latter of what is painted, and of what is held to the opinion of the network.
     """
-    wanted = own_scores.softmax(dim=1)
+    wanted = own_scores.softmax(dim=0)
     # However many classes are new, it is as sure of its own.
-    sure = examples.own_scores.softmax(dim=1).max(dim=1).values > SURE
-    painted = examples.painted > 0
-    wanted[painted] = torch.nn.functional.one_hot(
-        examples.painted[painted] - 1, own_scores.shape[1]
-    ).to(wanted.dtype)
-    amounts = torch.zeros(own_scores.shape[1] + 1)
+    known = examples.own_scores.shape[1]
+    sure = own_scores[:known].softmax(dim=0).amax(dim=0) > SURE
+    painted, numbers = examples.painted > 0, torch.arange(len(own_scores))[:, None] + 1
+    wanted = torch.where(painted, (numbers == examples.painted).float(), wanted)
+    amounts = torch.zeros(len(own_scores) + 1)
     amounts.index_add_(0, examples.painted, examples.counts)
     of_class = amounts[examples.painted]
     importance = examples.counts * torch.where(painted, of_class**-config.class_balance, 0.0)

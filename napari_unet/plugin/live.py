@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 from napari.layers import Labels
 from napari.viewer import Viewer
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QObject, Qt, QTimer, Signal
 
 from napari_unet.core.config import LiveConfig
 from napari_unet.core.devices import choose_device
@@ -50,6 +50,12 @@ Their features must all fit into the memory, or they would push each other out f
 AHEAD = 2
 """Sections above and below the view whose features are computed before anybody looks."""
 
+PATIENCE_SECONDS = 0.04
+"""How long the window waits for the answer to a stroke before it does anything else.
+
+Drawing itself meanwhile, it would hold up the answer, and have to draw itself once more with it.
+"""
+
 GLANCE_MILLISECONDS = 1
 """How often results of the threads are looked for, while some are expected."""
 
@@ -70,6 +76,8 @@ class Live(QObject):
     section_drawn = Signal(tuple)
     """Some of a section is."""
     failed = Signal(str)
+    _asked = Signal()
+    """After a stroke; what is connected to it comes after all that goes with the stroke."""
 
     def __init__(self, viewer: Viewer, session: Session, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -100,6 +108,7 @@ class Live(QObject):
         self._rest.setSingleShot(True)
         self._rest.setInterval(0)  # events that come together are answered once
         self._rest.timeout.connect(self._go_on)
+        self._asked.connect(self._wait_a_moment, Qt.QueuedConnection)
         viewer.dims.events.point.connect(self._wake)
         camera_of(viewer).events.connect(self._wake)
         session.events.strokes.connect(self._on_stroke)
@@ -159,6 +168,15 @@ class Live(QObject):
         # Not with the next events, which may be there already and be slow, such as drawing.
         self._rest.stop()
         self._go_on()
+        self._asked.emit()
+
+    def _wait_a_moment(self) -> None:
+        if self._asking:
+            wait(
+                [future for future, then in self._running if then == self._on_answered],
+                PATIENCE_SECONDS,
+            )
+            self._look_for_results()
 
     def _watch(self, layer: Labels | None) -> None:
         if self._corrections is not None:

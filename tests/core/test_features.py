@@ -50,12 +50,16 @@ def pixels_of(tile):
     return rows.ravel(), columns.ravel()
 
 
-def spread_out(features):
-    """Scores and levels of a tile at each of its pixels, as `spread` says."""
-    planes = (features.own_scores, *features.levels)
-    return [
-        features.spread(plane.float(), max(0, number - 1)) for number, plane in enumerate(planes)
-    ]
+def spread_out(features, rows=None):
+    """Scores and levels at all pixels of some rows of a tile, or of all."""
+    rows = range(features.tile.height) if rows is None else rows
+    numbers = (0, *range(len(features.levels)))
+    found = []
+    for number, maps in zip(numbers, (features.own_scores, *features.levels), strict=True):
+        needed, shares = features.rows_between(number, rows)
+        planes = maps[:, needed.start : needed.stop].float()
+        found.append(features.at_columns(planes if shares is None else shares @ planes, number))
+    return found
 
 
 def read_out(features, tile=None):
@@ -306,10 +310,8 @@ def test_what_is_read_at_pixels_is_what_is_spread_to_them(
 
     for found, read in zip(spread, read_out(features), strict=True):
         torch.testing.assert_close(found, read, atol=2e-4, rtol=1e-4)
-    planes = (features.own_scores, *features.levels)
-    for number, (plane, whole) in enumerate(zip(planes, spread, strict=True)):
-        for rows in (range(1), range(height // 3, height // 2 + 1), range(height - 1, height)):
-            part = features.spread(plane.float(), max(0, number - 1), rows)
+    for rows in (range(1), range(height // 3, height // 2 + 1), range(height - 1, height)):
+        for part, whole in zip(spread_out(features, rows), spread, strict=True):
             torch.testing.assert_close(part, whole[:, rows.start : rows.stop], atol=1e-4, rtol=1e-4)
 
 

@@ -36,6 +36,11 @@ def untrained(features, classes):
     return LiveHead(torch.zeros(count, classes), torch.zeros(classes))
 
 
+def winning(scores):
+    """The numbers of the classes with the highest scores."""
+    return scores.argmax(dim=0).numpy() + 1
+
+
 def drawn_head(features, classes, seed=0):
     """A head that decides by chance."""
     chance = torch.Generator().manual_seed(seed)
@@ -148,7 +153,7 @@ def test_a_head_that_has_learnt_nothing_says_what_the_network_says(padding, dept
         highest = np.sort(expected, axis=0)
         clear = highest[-1] - highest[-2] > 4e-3
         assert clear.mean() > 0.9
-        assert np.array_equal(most_probable(scores)[clear], (expected.argmax(axis=0) + 1)[clear])
+        assert np.array_equal(winning(scores)[clear], (expected.argmax(axis=0) + 1)[clear])
     assert len(np.unique(expected.argmax(axis=0))) > 1
 
 
@@ -174,7 +179,7 @@ def test_a_head_that_has_learnt_nothing_says_what_the_network_says_of_an_enlarge
     found = untrained(features, 3).scores(features)
 
     off = np.abs(found.softmax(dim=0).numpy() - expected)
-    assert np.mean(most_probable(found) == expected.argmax(axis=0) + 1) > 0.99
+    assert np.mean(winning(found) == expected.argmax(axis=0) + 1) > 0.99
     # a fifth of a pixel beside its place it would be seen
     assert np.abs(np.diff(expected, axis=1)).mean() > 10 * off.mean()
 
@@ -188,7 +193,7 @@ def test_a_class_that_was_not_learnt_is_improbable_everywhere():
     assert torch.equal(scores[:2], own)
     for new in scores[2:]:
         torch.testing.assert_close(new, own.logsumexp(dim=0) - NEW_CLASS_SCORE)
-    assert most_probable(scores).max() == 2
+    assert winning(scores).max() == 2
 
 
 @pytest.mark.parametrize("magnification", [1.0, 1.5, 0.6])
@@ -223,7 +228,7 @@ def test_a_head_says_of_all_pixels_what_it_learnt_of_examples(tile, padding, mag
 def test_the_most_probable_class_has_the_number_it_has_everywhere_else():
     scores = torch.tensor([[[3.0, 0.0, -5.0]], [[1.0, 0.5, -2.0]], [[2.0, 0.2, -1.0]]])
 
-    found = most_probable(scores)
+    found = most_probable(scores[1:] - scores[0])
 
     assert found.tolist() == [[1, 2, 3]]
     assert found.dtype == np.uint8
@@ -249,12 +254,12 @@ def test_strip_by_strip_the_most_probable_classes_are_those_of_the_whole(
 
     assert found.dtype == np.uint8
     assert clear.mean() > 0.99
-    assert np.array_equal(found[clear], most_probable(scores)[clear])
+    assert np.array_equal(found[clear], winning(scores)[clear])
     assert len(np.unique(found)) > 1
 
 
 def test_there_may_be_255_classes():
-    found = most_probable(torch.eye(255)[:, None])
+    found = most_probable(torch.eye(255)[1:, None] - torch.eye(255)[0])
 
     assert found.tolist() == [list(range(1, 256))]
 
@@ -319,7 +324,7 @@ def test_examples_are_all_painted_pixels_of_a_tile_and_unpainted_ones():
     )
 
 
-@pytest.mark.parametrize("pixels", [10, 150, 599, 1296])
+@pytest.mark.parametrize("pixels", [10, 150, 599, 6000])
 def test_of_many_pixels_of_a_class_some_stand_for_all(pixels):
     painted, features = painted_tile()
     amounts = np.bincount(painted[features.tile.slices].ravel())
@@ -327,7 +332,8 @@ def test_of_many_pixels_of_a_class_some_stand_for_all(pixels):
     examples = tile_examples(painted, features, LiveConfig(pixels=pixels))
 
     assert amounts.tolist() == [1296, 104, 1, 0, 599]
-    assert examples.painted.bincount().tolist() == np.minimum(amounts, pixels).tolist()
+    most = max(1, pixels // 4)  # of each of three classes, and of what is not painted
+    assert examples.painted.bincount().tolist() == np.minimum(amounts, most).tolist()
     standing_for = torch.zeros(5).index_add(0, examples.painted, examples.counts)
     np.testing.assert_allclose(standing_for, amounts, rtol=1e-5)
     rows, columns = (examples.features.round().long() + torch.tensor([8, 4])).T
@@ -585,7 +591,7 @@ def two_kinds(known=2, side=40, sureness=6.0):
 def learnt(painted, features, classes, config=PATIENT):
     """What is seen in a tile after its paint was learnt."""
     head = fit_head(tile_examples(painted, features, config), classes, config)
-    return most_probable(head.scores(features)), head
+    return winning(head.scores(features)), head
 
 
 @pytest.mark.parametrize("config", [LiveConfig(), PATIENT], ids=["quick", "patient"])
@@ -626,7 +632,7 @@ def test_a_mistake_of_the_network_is_put_right():
     features, disc = two_kinds()
     painted = np.zeros(disc.shape, np.uint8)
     painted[17:23, 8:14] = 2
-    before = most_probable(untrained(features, 2).scores(features))
+    before = winning(untrained(features, 2).scores(features))
 
     found, _ = learnt(painted, features, 2, PATIENT.replace(penalty=0.01))
 
@@ -640,7 +646,7 @@ def test_one_painted_class_does_not_take_everything(painted_class):
     features, disc = two_kinds(sureness=4.0)
     painted = np.zeros(disc.shape, np.uint8)
     painted[18:22, 8:12] = painted_class
-    before = most_probable(untrained(features, 3).scores(features))
+    before = winning(untrained(features, 3).scores(features))
 
     found, _ = learnt(painted, features, 3)
 
@@ -700,7 +706,7 @@ def test_where_nobody_painted_the_network_is_believed():
 
     assert not head.weights.any()
     assert not head.bias.any()
-    assert np.array_equal(found, most_probable(untrained(features, 2).scores(features)))
+    assert np.array_equal(found, winning(untrained(features, 2).scores(features)))
 
 
 @pytest.mark.parametrize("memory", [0.0, 0.2])
@@ -751,7 +757,7 @@ def test_a_class_is_learnt_beside_the_earlier_ones():
     cold = fit_head(examples, 4, PATIENT)
 
     assert warm.weights.shape == (7, 4)
-    found = most_probable(warm.scores(features))
+    found = winning(warm.scores(features))
     assert (found[disc] == 3).mean() > 0.98
     torch.testing.assert_close(warm.weights, cold.weights, atol=5e-3, rtol=0)
 
@@ -809,7 +815,7 @@ def test_from_a_few_pixels_discs_are_found_that_the_network_knows_nothing_of(
     head = fit_head(tile_examples(painted, first, LiveConfig()), 4)
 
     for features, expected in ((first, truth[0]), (second, truth[1])):
-        found, disc = most_probable(head.scores(features)) == 4, expected == 2
+        found, disc = winning(head.scores(features)) == 4, expected == 2
         assert 2 * (found & disc).sum() / (found.sum() + disc.sum()) > 0.9
 
 

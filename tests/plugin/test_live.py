@@ -79,6 +79,19 @@ def test_stroke_changes_the_mask_where_it_was_painted(
     assert dock.session.model is network
 
 
+def test_window_waits_a_moment_and_draws_a_stroke_and_its_answer_at_once(
+    viewer: Viewer, dock: UNetDock, image_layer: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paint(viewer, dock, 2)
+    await_rest(dock)
+    monkeypatch.setattr(live, "PATIENCE_SECONDS", 60)
+    before = mask_in_view(viewer)
+    dock.correct_group.choose(3)
+    paint_stroke(viewer, viewer.layers["corrections"], OTHER_STROKE)  # and nothing after it
+    assert (mask_in_view(viewer) != before).any()
+    assert not dock.live.answering
+
+
 def test_mask_in_view_is_what_the_head_says(
     viewer: Viewer, dock: UNetDock, image_layer: Image
 ) -> None:
