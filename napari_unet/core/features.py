@@ -87,10 +87,10 @@ class FeatureTile:
         """
         side = self.levels[number].shape[1]
         places = self._places(number, 0, rows)
-        low = math.floor(places[0])
         if self.magnification == 1 and number == 0:
+            low = round(float(places[0]))
             return range(low, low + len(rows)), None
-        needed = range(low, min(side, math.floor(places[-1]) + 2))
+        needed = range(math.floor(places[0]), min(side, math.floor(places[-1]) + 2))
         grid = torch.arange(needed.start, needed.stop)
         return needed, (1 - (places[:, None] - grid).abs()).clamp_(min=0)
 
@@ -98,7 +98,7 @@ class FeatureTile:
         """Return maps (K, h, W), of the resolution of a level, at the tile's columns: (K, h, w)."""
         places = self._places(number, 1, range(self.tile.width))
         if self.magnification == 1 and number == 0:
-            return planes.narrow(2, math.floor(places[0]), len(places))
+            return planes.narrow(2, round(float(places[0])), len(places))
         return columns_at(planes, places - (planes.shape[2] - 1) / 2, "border")
 
     def _places(self, number: int, axis: int, pixels: range) -> Tensor:
