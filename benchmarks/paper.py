@@ -38,7 +38,7 @@ PIXEL_SIZE = 4.0
 FOREST_SECTIONS, FOREST_PIXELS = 6, 20_000
 """Training sections of the random forest, and pixels of each class in every one."""
 
-STEPS = {64: 1500, 16: 2000}
+STEPS = {64: 1500, 16: 4000}
 """Training steps of the original recipe, by channels at full resolution."""
 
 
