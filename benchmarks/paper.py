@@ -6,7 +6,8 @@ Trains the original network with its recipe, with and without elastic deformatio
 weights, on ISBI 2012 sections 0-19; measures these, the bundled networks and a random forest on
 sections 20-22; and writes the table into ``docs/benchmarks.md``, anew with every row, since all of
 it takes hours. FOLDER (default ``work/paper``) takes checkpoints and weights: what is finished
-there is not trained again, what was interrupted goes on. The data lies in ``NAPARI_UNET_DATA`` (default ``../shared/data``).
+there is not trained again, what was interrupted goes on. The data lies in ``NAPARI_UNET_DATA``
+(default ``../shared/data``).
 """
 
 from __future__ import annotations

@@ -153,10 +153,10 @@ def main() -> None:
             "Made by `python -m benchmarks.strokes` on two shared CPU cores, in a virtual display "
             "whose pictures are drawn by the CPU as well. Milliseconds from letting go of the "
             "mouse button to the picture that shows what was learnt from the stroke, nothing held "
-            "out, with the bundled `em-lite`; beside it until the picture where nothing is learnt and the "
-            "mask is only drawn again as it was, which is napari's own time on this machine on this "
-            "day; and how long the GUI thread did not answer at a stretch meanwhile, beside what it "
-            "takes without the live head.",
+            "out, with the bundled `em-lite`; beside it until the picture where nothing is learnt and "
+            "the mask is only drawn again as it was, which is napari's own time on this machine on "
+            "this day; and how long the GUI thread did not answer at a stretch meanwhile, beside "
+            "what it takes without the live head.",
             table(
                 [
                     "section",

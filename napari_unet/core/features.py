@@ -58,14 +58,24 @@ class FeatureTile:
         return self.own_scores.nbytes + sum(level.nbytes for level in self.levels)
 
     def at(
-        self, rows: npt.NDArray[Any], columns: npt.NDArray[Any], levels: int | None = None
+        self, rows: npt.NDArray[Any], columns: npt.NDArray[Any]
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return scores and features, of each level, of pixels of the section.
 
-        Both float32, (pixels, known classes) and (pixels, channels). Features only of so many
-        levels, if `levels` is given.
+        Both float32, (pixels, known classes) and (pixels, channels).
         """
-        place = torch.from_numpy(
+        place = self._from_centre(rows, columns)
+        return _read_points(self.own_scores, place), tuple(
+            _read_points(level, place / 2**number) for number, level in enumerate(self.levels)
+        )
+
+    def own_scores_at(self, rows: npt.NDArray[Any], columns: npt.NDArray[Any]) -> Tensor:
+        """Return what the network says of pixels of the section, float32 (pixels, known)."""
+        return _read_points(self.own_scores, self._from_centre(rows, columns))
+
+    def _from_centre(self, rows: npt.NDArray[Any], columns: npt.NDArray[Any]) -> Tensor:
+        """Return where pixels of the section lie, (2, pixels), in pixels of the network."""
+        return torch.from_numpy(
             np.stack(
                 [
                     self.first[0] + (rows - self.tile.top) * self.magnification,
@@ -73,10 +83,6 @@ class FeatureTile:
                 ]
             )
         ).float()
-        return _read_points(self.own_scores, place), tuple(
-            _read_points(level, place / 2**number)
-            for number, level in enumerate(self.levels[:levels])
-        )
 
     def rows_between(self, number: int, rows: range) -> tuple[range, Tensor | None]:
         """Return which rows of a level some rows of the tile lie between, and their shares in them.

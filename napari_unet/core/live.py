@@ -151,12 +151,12 @@ class LiveHead:
     ) -> Tensor:
         """Return what a linear map of the classes, which come first, makes of the scores."""
         classes, known = len(self.bias), len(features.own_scores)
-        own_rows, own_shares = features.rows_between(0, rows)
-        own = features.own_scores[:, own_rows.start : own_rows.stop]
+        between = [features.rows_between(number, rows) for number in range(len(features.levels))]
+        shares = [share for _, share in between]
+        own = features.own_scores[:, between[0][0].start : between[0][0].stop]
         weights = part(self.weights.T)
-        weighed, shares, first = [], [], 0
-        for number, level in enumerate(features.levels):
-            needed, share = features.rows_between(number, rows)
+        weighed, first = [], 0
+        for number, (level, (needed, _)) in enumerate(zip(features.levels, between, strict=True)):
             planes = _weighed(
                 level[:, needed.start : needed.stop], weights[:, first : first + len(level)]
             )
@@ -165,11 +165,10 @@ class LiveHead:
                 if classes == known:  # then all is linear, and interpolated at once
                     planes += part(own.float())
             weighed.append(features.at_columns(planes, number))
-            shares.append(share)
             first += len(level)
         found = _together(weighed, shares)
         if classes > known:
-            own = _together([features.at_columns(own.float(), 0)], [own_shares])
+            own = _together([features.at_columns(own.float(), 0)], shares[:1])
             found += part(_with_new_classes(own, classes))
         return found
 
@@ -298,10 +297,13 @@ def tile_examples(
     of_class = [there[numbers == number] for number in np.unique(numbers)]
     # More of a class would not be learnt from (`Examples.fewer`), and takes time to read.
     most = max(1, config.pixels // (len(of_class) + 1))
-    chosen = [_some(places, most, chance) for places in of_class]
+    chosen = [
+        chance.choice(places, most, replace=False) if len(places) > most else places
+        for places in of_class
+    ]
     seen = np.concatenate([there[:0], *chosen])
-    own_scores, _ = features.at(*_position(seen, tile), levels=0)
-    contradicted = seen[own_scores.argmax(dim=1).numpy() + 1 != part[seen]]
+    opinion = features.own_scores_at(*_position(seen, tile)).argmax(dim=1).numpy() + 1
+    contradicted = seen[opinion != part[seen]]
     # Unpainted pixels are many: enough are drawn from all, instead of looking for them.
     drawn = chance.choice(len(part), min(config.pixels + len(there), len(part)), replace=False)
     unpainted = drawn[part[drawn] == 0][: config.pixels]
@@ -318,12 +320,6 @@ def tile_examples(
         torch.from_numpy(part[places].astype(np.int64)),
         torch.from_numpy(np.repeat(counts, [len(each) for each in chosen]).astype(np.float32)),
     )
-
-
-def _some(
-    places: npt.NDArray[np.int64], most: int, chance: np.random.Generator
-) -> npt.NDArray[np.int64]:
-    return chance.choice(places, most, replace=False) if len(places) > most else places
 
 
 def _position(

@@ -30,7 +30,7 @@ def resample(
     """
     y, x = positions[0], positions[1]
     if mode == "bilinear" and y.shape[1] == 1 and x.shape[0] == 1:
-        return rows_at(columns_at(planes, x[0], beyond), y[:, 0], beyond)
+        return _rows_at(columns_at(planes, x[0], beyond), y[:, 0], beyond)
     height, width = planes.shape[-2:]
     shape = len(y), x.shape[1]
     y, x = y.expand(shape), x.expand(shape)
@@ -51,20 +51,12 @@ def columns_at(planes: Tensor, positions: Tensor, beyond: str) -> Tensor:
         In pixels from the middle, (w,).
     """
     # Whole rows are read: what lies side by side in memory comes ten times as fast.
-    turned = rows_at(planes.transpose(1, 2).contiguous(), positions, beyond)
+    turned = _rows_at(planes.transpose(1, 2).contiguous(), positions, beyond)
     return turned.transpose(1, 2).contiguous()
 
 
-def rows_at(planes: Tensor, positions: Tensor, beyond: str) -> Tensor:
-    """Return the rows of planes (C, H, W) at positions from the middle, linearly interpolated.
-
-    Parameters
-    ----------
-    planes, beyond
-        See `resample`.
-    positions
-        In pixels from the middle, (h,).
-    """
+def _rows_at(planes: Tensor, positions: Tensor, beyond: str) -> Tensor:
+    """Return the rows of planes (C, H, W) at positions from the middle, linearly interpolated."""
     last = planes.shape[1] - 1
     place = positions + last / 2
     if beyond == "reflection" and last:
