@@ -4,7 +4,7 @@ Usage: python -m benchmarks.prediction_speed
 
 Every bundled network and the original one, in bfloat16 (where the processor has it) and float32;
 the median of several runs, and its ratio to the original network in float32 in the same run.
-Writes the table into ``docs/benchmarks.md``.
+Writes the table into ``docs/benchmarks.md``, in a section of its own for every kind of processor.
 """
 
 from __future__ import annotations
@@ -61,10 +61,10 @@ def main() -> None:
     for row in rows:
         print(row)
     write_section(
-        "How long a section takes",
-        f"Made by `python -m benchmarks.prediction_speed` on {describe(device)}, "
-        f"{torch.get_num_threads()} threads: a section of {SIDE}x{SIDE}\npixels, from grey values "
-        "to the mask, median of five runs.\n\n"
+        f"How long a section takes, {describe(device)}",
+        f"Made by `python -m benchmarks.prediction_speed`, {torch.get_num_threads()} threads, "
+        f"{torch.backends.cpu.get_cpu_capability()}: a section of\n{SIDE}x{SIDE} pixels, from grey "
+        "values to the mask, median of five runs.\n\n"
         + table(["network", "precision", "", "seconds", "to the original in float32"], rows),
     )
 

@@ -26,7 +26,7 @@ from napari_unet.core.checkpoint import (
     restore_optimiser,
 )
 from napari_unet.core.config import TrainingConfig
-from napari_unet.core.devices import choose_device, computing, is_out_of_memory
+from napari_unet.core.devices import choose_device, computing, is_out_of_memory, training_layout
 from napari_unet.core.image import GreyStatistics, ImageArray
 from napari_unet.core.losses import memory_loss, painted_loss
 from napari_unet.core.metrics import Scores
@@ -351,6 +351,7 @@ class _Learner:
         self._config = config
         self._grow = grow
         self._device = device
+        self._layout = training_layout(device)
         self._model = model
         self._keep_statistics = model.steps > 0
         self.network = copy.deepcopy(model.network).to(device)
@@ -365,7 +366,7 @@ class _Learner:
 
     def _prepare(self) -> None:
         """Make the optimiser anew, as is needed when parameters were exchanged."""
-        self.network.train()
+        self.network.to(memory_format=self._layout).train()  # type: ignore[call-overload]
         if self._keep_statistics:
             # A few strokes are no sample of the image: the statistics of a trained network
             # are worth more than those of the patches around them.
@@ -403,7 +404,7 @@ class _Learner:
             for group in self.optimiser.param_groups:
                 group["lr"] = rate
         self.optimiser.zero_grad(set_to_none=True)
-        grey = batch.grey.contiguous(memory_format=torch.channels_last)
+        grey = batch.grey.contiguous(memory_format=self._layout)
         with computing(self._device):
             logits = self.network(grey)
         loss = painted_loss(config.loss, logits, batch.painted, batch.weights, batch.unlabelled)

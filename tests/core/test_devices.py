@@ -1,8 +1,9 @@
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 import torch
 
-from napari_unet.core.devices import in_one_thread
+from napari_unet.core.devices import choose_device, in_one_thread, training_layout
 
 
 def test_in_one_thread_holds_for_the_thread_that_asks_and_only_meanwhile():
@@ -19,3 +20,16 @@ def test_in_one_thread_holds_for_the_thread_that_asks_and_only_meanwhile():
     with ThreadPoolExecutor(1) as thread:
         assert thread.submit(meanwhile).result() == (1, usual, usual)
     assert torch.get_num_threads() == usual
+
+
+@pytest.mark.parametrize(
+    ("processor", "layout"),
+    [
+        ({"architecture": "x86_64", "avx2": True, "avx512_f": False}, torch.contiguous_format),
+        ({"architecture": "x86_64", "avx2": True, "avx512_f": True}, torch.channels_last),
+        ({"architecture": "arm64"}, torch.channels_last),
+    ],
+)
+def test_a_processor_without_avx512_learns_with_the_channels_first(monkeypatch, processor, layout):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: processor)
+    assert training_layout(choose_device("cpu")) == layout
