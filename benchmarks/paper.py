@@ -1,19 +1,20 @@
 """Reproduce the EM experiment of the U-Net paper, beside our networks and a random forest.
 
-Usage: python -m benchmarks.paper [FOLDER]
+Usage: python -m benchmarks.paper [FOLDER [ROW ...]]
 
 Trains the original network with its recipe, with and without elastic deformation and border
 weights, on ISBI 2012 sections 0-19; measures these, the bundled networks and a random forest on
-sections 20-22; and writes the table into ``docs/benchmarks.md``, anew with every row, since all of
-it takes hours. FOLDER (default ``work/paper``) takes checkpoints and weights: what is finished
-there is not trained again, what was interrupted goes on. The data lies in ``NAPARI_UNET_DATA``
-(default ``../shared/data``).
+sections 20-22; and writes the table into ``docs/benchmarks.md``, anew with every row. As all of it
+takes hours, rows can be made one by one, on several days: those not named stay as they are.
+FOLDER (default ``work/paper``) takes checkpoints and weights: what is finished there is not trained
+again, what was interrupted goes on. The data lies in ``NAPARI_UNET_DATA`` (default
+``../shared/data``).
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,7 @@ from skimage.feature import multiscale_basic_features
 from skimage.future import fit_segmenter
 from sklearn.ensemble import RandomForestClassifier
 
-from benchmarks.report import table, write_section
+from benchmarks.report import rows_of, table, write_section
 from benchmarks.train_bundled import ISBI_TRAINING, ISBI_VALIDATION, MEMBRANE, isbi2012
 from napari_unet.cli import main
 from napari_unet.core.config import PredictionConfig
@@ -38,6 +39,8 @@ from napari_unet.io.models import bundled_models, load_model
 PIXEL_SIZE = 4.0
 FOREST_SECTIONS, FOREST_PIXELS = 6, 20_000
 """Training sections of the random forest, and pixels of each class in every one."""
+
+SECTION = "The experiment of the paper"
 
 STEPS = {64: 1500, 16: 4000}
 """Training steps of the original recipe, by channels at full resolution."""
@@ -61,9 +64,9 @@ NO_ELASTIC = ("--elastic", "0")
 NO_BORDERS = ("--border-weight", "0")
 VARIANTS = (
     Variant("original recipe, 16 channels", 16),
-    Variant("— without elastic deformation", 16, NO_ELASTIC),
-    Variant("— without border weights", 16, NO_BORDERS),
-    Variant("— without both", 16, NO_ELASTIC + NO_BORDERS),
+    Variant("16 channels, without elastic deformation", 16, NO_ELASTIC),
+    Variant("16 channels, without border weights", 16, NO_BORDERS),
+    Variant("16 channels, without both", 16, NO_ELASTIC + NO_BORDERS),
     Variant("original recipe", 64),
 )
 
@@ -135,8 +138,8 @@ def measure(membrane: np.ndarray, truth: np.ndarray) -> tuple[BoundaryScores, fl
     return scores, float(f1 or 0)
 
 
-def reproduce(folder: Path) -> None:
-    """Train what is missing, measure everything, and write the table."""
+def reproduce(folder: Path, wanted: Sequence[str] = ()) -> None:
+    """Train and measure the wanted rows, or all of them, and write each into the table."""
     folder.mkdir(parents=True, exist_ok=True)
     grey, mask = isbi2012()
     for kind, data in (("images", grey), ("labels", np.where(mask == MEMBRANE, 2, 1))):
@@ -160,18 +163,25 @@ def reproduce(folder: Path) -> None:
         name = f"{variant.name} ({STEPS[variant.width]} steps)"
         ways.append((name, "7 rotations", partial(variant_probabilities, variant, folder, image)))
 
-    rows: list[list[str]] = []
+    names = dict.fromkeys(name for name, *_ in ways)
+    if unknown := set(wanted) - set(names):
+        sys.exit(f"No such row: {', '.join(unknown)}. There are: {', '.join(names)}.")
+    rows = {(row[0], row[1]): row for row in rows_of(SECTION)}
     for name, averaging, probabilities in ways:
+        if wanted and name not in wanted:
+            continue
         scores, f1 = measure(probabilities(), truth)
         figures = (
             scores.challenge_warping_error, scores.rand_error, scores.challenge_pixel_error,
             scores.v_rand, scores.v_info, f1,
         )  # fmt: skip
         warping, *others = figures
-        rows.append([name, averaging, f"{warping:.6f}", *(f"{value or 0:.4f}" for value in others)])
-        print(rows[-1], flush=True)
-        missing = [name for name, *_ in ways[len(rows) :]]
-        write_section("The experiment of the paper", _text(rows, missing))
+        row = [name, averaging, f"{warping:.6f}", *(f"{value or 0:.4f}" for value in others)]
+        print(row, flush=True)
+        rows[name, averaging] = row
+        there = [rows[way[:2]] for way in ways if way[:2] in rows]
+        missing = [way[0] for way in ways if way[:2] not in rows]
+        write_section(SECTION, _text(there, missing))
 
 
 def _text(rows: list[list[str]], missing: list[str]) -> str:
@@ -192,4 +202,4 @@ def _text(rows: list[list[str]], missing: list[str]) -> str:
 
 
 if __name__ == "__main__":
-    reproduce(Path(sys.argv[1] if len(sys.argv) > 1 else "work/paper"))
+    reproduce(Path(sys.argv[1] if len(sys.argv) > 1 else "work/paper"), sys.argv[2:])

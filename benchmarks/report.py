@@ -19,6 +19,14 @@ def write_section(heading: str, text: str, target: Path = BENCHMARKS) -> None:
     target.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
+def rows_of(heading: str, target: Path = BENCHMARKS) -> list[list[str]]:
+    """Return the rows of the table in the section with this heading; none if there is none."""
+    text = target.read_text(encoding="utf-8") if target.exists() else ""
+    section = text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("| ")]
+    return [line.strip("| ").split(" | ") for line in lines[2:]]
+
+
 def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a table in Markdown."""
     lines = [heading, ["---"] * len(heading), *rows]
