@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 from napari.layers import Labels
 from napari.viewer import Viewer
-from qtpy.QtCore import QObject, Qt, QTimer, Signal
+from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_unet.core.config import LiveConfig
 from napari_unet.core.devices import choose_device
@@ -34,6 +34,7 @@ from napari_unet.plugin.jobs import step_back, tell_of
 from napari_unet.plugin.layers import PAINTING, camera_of, draw, section_in_view
 from napari_unet.plugin.learning import RUNNING, STOPPING
 from napari_unet.plugin.session import Session
+from napari_unet.plugin.stillness import Stillness
 
 WHOLE = 1024
 """Sections of at most so many pixels a side are one tile."""
@@ -49,12 +50,6 @@ Their features must all fit into the memory, or they would push each other out f
 
 AHEAD = 2
 """Sections above and below the view whose features are computed before anybody looks."""
-
-PATIENCE_SECONDS = 0.04
-"""How long the window waits for the answer to a stroke before it does anything else.
-
-Drawing itself meanwhile, it would hold up the answer, and have to draw itself once more with it.
-"""
 
 GLANCE_MILLISECONDS = 1
 """How often results of the threads are looked for, while some are expected."""
@@ -76,8 +71,6 @@ class Live(QObject):
     section_drawn = Signal(tuple)
     """Some of a section is."""
     failed = Signal(str)
-    _asked = Signal()
-    """After a stroke; what is connected to it comes after all that goes with the stroke."""
 
     def __init__(self, viewer: Viewer, session: Session, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -108,7 +101,7 @@ class Live(QObject):
         self._rest.setSingleShot(True)
         self._rest.setInterval(0)  # events that come together are answered once
         self._rest.timeout.connect(self._go_on)
-        self._asked.connect(self._wait_a_moment, Qt.QueuedConnection)
+        self._stillness = Stillness(self)
         viewer.dims.events.point.connect(self._wake)
         camera_of(viewer).events.connect(self._wake)
         session.events.strokes.connect(self._on_stroke)
@@ -148,6 +141,7 @@ class Live(QObject):
         """Stop following the viewer; what is being computed comes to nothing."""
         self._now = self._next = None
         self._awake = self._computing = self._asking = False
+        self._stillness.end()
         self._viewer.dims.events.point.disconnect(self._wake)
         camera_of(self._viewer).events.disconnect(self._wake)
         for thread in self._threads.values():
@@ -167,23 +161,22 @@ class Live(QObject):
     def _on_stroke(self, _: object = None) -> None:
         # Not with the next events, which may be there already and be slow, such as drawing.
         self._rest.stop()
+        waiting = self._asking
         self._go_on()
-        self._asked.emit()
+        if self._asking and not waiting:
+            self._stillness.begin()
 
-    def _wait_a_moment(self) -> None:
-        if self._asking:
-            wait(
-                [future for future, then in self._running if then == self._on_answered],
-                PATIENCE_SECONDS,
-            )
-            self._look_for_results()
+    def _on_paint(self, _: object = None) -> None:
+        self._stillness.end()  # a hand wants to see what it paints
 
     def _watch(self, layer: Labels | None) -> None:
         if self._corrections is not None:
             self._corrections.events.mode.disconnect(self._wake)
+            self._corrections.events.labels_update.disconnect(self._on_paint)
         self._corrections = layer
         if layer is not None:
             layer.events.mode.connect(self._wake)
+            layer.events.labels_update.connect(self._on_paint)
 
     def _forget(self, _: object = None) -> None:
         self._now = self._next = None
@@ -404,8 +397,11 @@ class Live(QObject):
     def _on_answered(self, future: Future[Answer]) -> None:
         self._asking = False
         done: Answer | None = self._result(future, "Answer to a stroke")
-        if done is None:
-            return
+        if done is not None:
+            self._take_up(done)
+        self._stillness.end()
+
+    def _take_up(self, done: Answer) -> None:
         session, basis = self._session, done.question.basis
         mask, layer = session.mask, session.image_layer
         if basis is self._next:

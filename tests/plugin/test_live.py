@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,11 +18,11 @@ from scipy import ndimage
 from demo.mouse import paint_stroke, wait_until
 from napari_unet.core.config import LiveConfig, PredictionConfig
 from napari_unet.core.features import FeatureTile
-from napari_unet.core.live import LiveModel
+from napari_unet.core.live import LiveHead, LiveModel, fit_head
 from napari_unet.core.prediction import finish, gather, predict
 from napari_unet.core.synthetic import synthetic_stack
 from napari_unet.core.tiling import Tile
-from napari_unet.plugin import answering, live
+from napari_unet.plugin import answering, live, stillness
 from napari_unet.plugin.dock import UNetDock
 from napari_unet.plugin.exporting import CLASS_MASK
 from napari_unet.plugin.layers import show_section
@@ -79,17 +81,44 @@ def test_stroke_changes_the_mask_where_it_was_painted(
     assert dock.session.model is network
 
 
-def test_window_waits_a_moment_and_draws_a_stroke_and_its_answer_at_once(
+def test_window_draws_a_stroke_and_its_answer_at_once(
     viewer: Viewer, dock: UNetDock, image_layer: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paint(viewer, dock, 2)
     await_rest(dock)
-    monkeypatch.setattr(live, "PATIENCE_SECONDS", 60)
-    before = mask_in_view(viewer)
+    monkeypatch.setattr(stillness, "PATIENCE_MILLISECONDS", 60_000)
+    before, window = mask_in_view(viewer), viewer.window._qt_window
+    drawn: list[bool] = []
+    viewer.window._qt_viewer.canvas._scene_canvas.events.draw.connect(
+        lambda _: drawn.append((mask_in_view(viewer) != before).any()), position="last"
+    )
     dock.correct_group.choose(3)
-    paint_stroke(viewer, viewer.layers["corrections"], OTHER_STROKE)  # and nothing after it
-    assert (mask_in_view(viewer) != before).any()
-    assert not dock.live.answering
+    paint_stroke(viewer, viewer.layers["corrections"], OTHER_STROKE, drawn.clear)
+    wait_until(lambda: bool(drawn), 60, "a picture")
+    assert drawn[0]
+    assert window.updatesEnabled()
+
+
+def test_window_whose_answer_does_not_come_draws_itself_after_a_moment(
+    viewer: Viewer, dock: UNetDock, image_layer: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paint(viewer, dock, 2)
+    await_rest(dock)
+    comes = Event()
+
+    def late(*arguments: Any) -> LiveHead:
+        comes.wait(60)
+        return fit_head(*arguments)
+
+    monkeypatch.setattr(answering, "fit_head", late)
+    dock.correct_group.choose(3)
+    paint_stroke(viewer, viewer.layers["corrections"], OTHER_STROKE)
+    window = viewer.window._qt_window
+    wait_until(lambda: dock.live.answering and not window.updatesEnabled(), 60, "a stroke")
+    wait_until(window.updatesEnabled, 60, "a picture")
+    assert dock.live.answering
+    comes.set()
+    await_rest(dock)
 
 
 def test_mask_in_view_is_what_the_head_says(
