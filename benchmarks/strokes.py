@@ -18,6 +18,7 @@ from contextlib import contextmanager
 
 import napari
 import numpy as np
+import torch
 
 from benchmarks.report import table, write_section
 from benchmarks.responsiveness import Heartbeat, linger
@@ -150,8 +151,8 @@ def main() -> None:
             print(rows[-1], flush=True)
     text = "\n\n".join(
         [
-            "Made by `python -m benchmarks.strokes` on two shared CPU cores, in a virtual display "
-            "whose pictures are drawn by the CPU as well. Milliseconds from letting go of the "
+            "Made by `python -m benchmarks.strokes` on two shared CPU cores "
+            f"({torch.backends.cpu.get_cpu_capability()}), in a virtual display whose pictures are drawn by the CPU as well. Milliseconds from letting go of the "
             "mouse button to the picture that shows what was learnt from the stroke, nothing held "
             "out, with the bundled `em-lite`; beside it until the picture where nothing is learnt and "
             "the mask is only drawn again as it was, which is napari's own time on this machine on "
