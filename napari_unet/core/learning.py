@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from napari_unet.core.annotations import Annotations
 from napari_unet.core.config import TrainingConfig
 from napari_unet.core.held_out import Strokes
 from napari_unet.core.image import GreyStatistics, ImageArray
-from napari_unet.core.measuring import measure
+from napari_unet.core.measuring import MeasuringStoppedError, measure
 from napari_unet.core.metrics import Scores, mean_iou
 from napari_unet.core.model import UNetModel
 from napari_unet.core.prediction import known_statistics, never
 from napari_unet.core.training import Growing, TrainingStep, train
+
+LAST_LOOK_SECONDS = 0.5
+"""How long it is waited for figures of the newest weights when somebody stops.
+
+Where that is too short, the best weights that were looked at before are kept.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +35,7 @@ class Version:
     ----------
     number
         0 is what learning began with. Weights that do as well as the version before, or that
-        nothing could be measured of, take its number unless that is 0; better ones get the next.
+        nothing could be measured of, take its number unless that is 0; better ones get a new one.
     model
         The weights, and what is known of them.
     scores
@@ -54,8 +64,12 @@ class LearningStep:
     """The best weights so far, where new ones were looked at."""
     is_new: bool = False
     """Whether these are the new ones."""
+    changed: bool = False
+    """Whether these are others than before: new ones, or what learning began with again."""
     before: Version | None = None
     """The best weights before these, measured on the same strokes."""
+    first: Version | None = None
+    """What learning began with, measured on the same strokes."""
     scores: Scores | None = None
     """Of the new weights on the held-out strokes, better or not."""
 
@@ -73,6 +87,12 @@ def learn(
     grow: Growing = UNetModel.with_classes,
 ) -> Generator[LearningStep, Strokes | None, UNetModel]:
     """Train a copy of a model on strokes, and keep the weights that do best on held-out ones.
+
+    Where held-out strokes come or change meanwhile, the best weights so far are measured anew, and
+    so are those that learning began with: whichever do better are the best from then on.
+
+    On the CPU, the same strokes and seed give the same course of training. Which of its weights
+    are looked at, and so can be kept, is told by the clock; all are with ``publish_seconds`` 0.
 
     Parameters
     ----------
@@ -102,8 +122,12 @@ def learn(
         See `train`.
     """
     statistics = statistics or known_statistics(image)
-    judge = _Judge(image, strokes.held_out, strokes.held_out_pieces, statistics, device)
-    best = judge.version(0, model)
+    patience = -math.inf  # what is being measured when somebody stops is given up at once
+
+    def hurries() -> bool:
+        return should_stop() and clock() >= patience
+
+    judge = _Judge(model, image, strokes, statistics, device, hurries)
     training = train(
         model,
         image,
@@ -123,54 +147,98 @@ def learn(
         except StopIteration as end:
             final: UNetModel = end.value
             break
-        if step.model is None:
-            news = yield LearningStep(step)
-        else:
-            before, new, best = judge.compare(best, step.model)
-            news = yield LearningStep(step, best, best.model is step.model, before, new.scores)
+        news = yield LearningStep(step) if step.model is None else judge.look_at(step)
         annotations = None
         if news is not None:
             annotations = news.learnt
-            judge.held_out, judge.pieces = news.held_out, news.held_out_pieces
-    before, new, best = judge.compare(best, final)
+            judge.strokes = news
+    patience = clock() + LAST_LOOK_SECONDS
     if step is not None:
-        step = replace(step, model=final)
-        yield LearningStep(step, best, best.model is final, before, new.scores)
+        yield judge.look_at(replace(step, model=final))
+    best = judge.best
     if best.model is final:
         return final
     record = {**final.history[-1], "kept_step": best.model.steps - model.steps}
     return replace(best.model, history=(*model.history, record))
 
 
-@dataclass
 class _Judge:
-    """Measures models on the strokes that are held out by now."""
+    """Knows the best weights so far, by the strokes that are held out by now."""
 
-    image: ImageArray
-    held_out: Annotations
-    pieces: int
-    statistics: GreyStatistics
-    device: str
+    def __init__(
+        self,
+        model: UNetModel,
+        image: ImageArray,
+        strokes: Strokes,
+        statistics: GreyStatistics,
+        device: str,
+        hurries: Callable[[], bool],
+    ) -> None:
+        self.strokes = self._judged_on = strokes
+        self.best = self._first = Version(0, model, {}, strokes.held_out_pieces)
+        self._highest = 0
+        self._image = image
+        self._statistics = statistics
+        self._device = device
+        self._hurries = hurries
+        with suppress(MeasuringStoppedError):
+            self._judge_anew()
 
-    def __post_init__(self) -> None:
-        self._judged_on: Annotations | None = None
-
-    def version(self, number: int, model: UNetModel) -> Version:
-        """Return a model with its scores."""
-        self._judged_on = self.held_out
-        scores = measure(
-            model, self.image, self.held_out, statistics=self.statistics, device=self.device
+    def look_at(self, step: TrainingStep) -> LearningStep:
+        """Return what came of a step of training that hands out weights."""
+        assert step.model is not None
+        earlier = self.best
+        try:
+            before = self.best
+            if not _are_alike(self._judged_on.held_out, self.strokes.held_out):
+                before = self._judge_anew()  # figures of other strokes do not compare
+            best = self.best
+            new = self._measured(best.number or self._highest + 1, step.model)
+        except MeasuringStoppedError:
+            return LearningStep(step)
+        if new.iou is not None and best.iou is not None and new.iou > best.iou:
+            new = replace(new, number=self._highest + 1)
+        if new.iou is None or best.iou is None or new.iou >= best.iou:
+            self.best = new
+            self._highest = max(self._highest, new.number)
+        return LearningStep(
+            step,
+            self.best,
+            is_new=self.best is new,
+            changed=self.best.model is not earlier.model,
+            before=before,
+            first=self._first,
+            scores=new.scores,
         )
-        return Version(number, model, scores, self.pieces)
 
-    def compare(self, best: Version, model: UNetModel) -> tuple[Version, Version, Version]:
-        """Return the best so far and new weights, measured on the same, and the better of them."""
-        if self._judged_on is not self.held_out:  # figures of other strokes do not compare
-            best = self.version(best.number, best.model)
-        new = self.version(max(best.number, 1), model)
-        if new.iou is None or best.iou is None or new.iou == best.iou:
-            return best, new, new
-        if new.iou > best.iou:
-            new = replace(new, number=best.number + 1)
-            return best, new, new
-        return best, new, best
+    def _judge_anew(self) -> Version:
+        """Measure what learning began with, and the best so far, and take the better of them.
+
+        Returns what was the best.
+        """
+        first = best = self._measured(0, self._first.model)
+        if self.best is not self._first:
+            best = self._measured(self.best.number, self.best.model)
+        self._judged_on, self._first, self.best = self.strokes, first, best
+        if first.iou is not None and best.iou is not None and first.iou > best.iou:
+            self.best = first
+        return best
+
+    def _measured(self, number: int, model: UNetModel) -> Version:
+        scores = measure(
+            model,
+            self._image,
+            self.strokes.held_out,
+            statistics=self._statistics,
+            device=self._device,
+            should_stop=self._hurries,
+        )
+        return Version(number, model, scores, self.strokes.held_out_pieces)
+
+
+def _are_alike(one: Annotations, other: Annotations) -> bool:
+    """Whether the same is painted."""
+    return one.sections.keys() == other.sections.keys() and all(
+        painted is other.sections[index] or np.array_equal(painted, other.sections[index])
+        for index, painted in one.sections.items()
+    )

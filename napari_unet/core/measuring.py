@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,9 +15,13 @@ from napari_unet.core.image import GreyStatistics, ImageArray
 from napari_unet.core.live import Examples, LiveHead
 from napari_unet.core.metrics import Scores, confusion_counts, mean_iou, scores_from_counts
 from napari_unet.core.model import UNetModel
-from napari_unet.core.prediction import SMALLEST_TILE
+from napari_unet.core.prediction import SMALLEST_TILE, never
 from napari_unet.core.tiles import tile_probabilities
 from napari_unet.core.tiling import Tile, plan_tiles
+
+
+class MeasuringStoppedError(Exception):
+    """It was not waited for all scores."""
 
 
 def measure(
@@ -28,6 +32,7 @@ def measure(
     statistics: GreyStatistics,
     device: str = "auto",
     tile_size: int = PredictionConfig().tile_size,
+    should_stop: Callable[[], bool] = never,
 ) -> Scores:
     """Return the scores of a network on painted pixels, of every class that is painted.
 
@@ -47,6 +52,13 @@ def measure(
         ``auto``, ``cpu``, ``cuda`` or ``mps``.
     tile_size
         Side of what is predicted at once, in pixels.
+    should_stop
+        Asked before each tile.
+
+    Raises
+    ------
+    MeasuringStoppedError
+        If it was to stop.
     """
     target = choose_device(device)
     network = model.on_device(target)
@@ -61,6 +73,8 @@ def measure(
                 near = _around_paint(painted, tile, multiple)
                 if near is None:
                     continue
+                if should_stop():
+                    raise MeasuringStoppedError
                 probabilities = tile_probabilities(
                     network,
                     section,
@@ -81,6 +95,7 @@ def measure(
             statistics=statistics,
             device=device,
             tile_size=tile_size // 2,
+            should_stop=should_stop,
         )
     return scores_of_painted(total, annotations.classes)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,6 +17,7 @@ from napari_unet.core.config import NetworkConfig, TrainingConfig
 from napari_unet.core.image import GreyStatistics, ImageArray, SectionIndex
 from napari_unet.core.losses import border_weights, cells_between, class_weights
 from napari_unet.core.network import lost, output_size, smallest_input
+from napari_unet.core.notices import tell
 from napari_unet.core.resampling import antialiasing_deviation
 from napari_unet.core.tiling import read_mirrored
 
@@ -185,7 +185,7 @@ class _PaintedImage:
             for index, painted in annotations.sections.items()
         }
         if self._config.border_weight and all(s.border is None for s in self._sections.values()):
-            warnings.warn(
+            tell(
                 "No section is annotated completely, so there are no border weights: the "
                 "distances to all cells must be known.",
                 stacklevel=2,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -26,6 +25,7 @@ from napari_unet.core.image import (
 from napari_unet.core.live import LiveModel
 from napari_unet.core.model import check_takes_grey
 from napari_unet.core.network import UNet
+from napari_unet.core.notices import tell
 from napari_unet.core.tiles import tile_probabilities
 from napari_unet.core.tiling import RowStrips, Tile, plan_tiles
 
@@ -197,7 +197,7 @@ def predict(
                     torch.cuda.empty_cache()
                 continue
             if refused:
-                warnings.warn(
+                tell(
                     f"Not enough memory for tiles of {refused} pixels a side; going on with "
                     f"{tile_size}.",
                     stacklevel=2,
@@ -221,7 +221,7 @@ def known_statistics(image: ImageArray) -> GreyStatistics:
     """Return the grey statistics of an image, with a warning if some pixels are not numbers."""
     statistics = grey_statistics(image)
     if statistics.missing:
-        warnings.warn(
+        tell(
             f"{statistics.missing:.1%} of the pixels of {image.name!r} are not finite numbers "
             "(NaN or infinity); they are taken as average grey.",
             stacklevel=2,

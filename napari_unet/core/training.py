@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 import time
-import warnings
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -31,6 +30,7 @@ from napari_unet.core.image import GreyStatistics, ImageArray
 from napari_unet.core.losses import memory_loss, painted_loss
 from napari_unet.core.metrics import Scores
 from napari_unet.core.model import UNetModel, check_takes_grey
+from napari_unet.core.notices import tell
 from napari_unet.core.patches import Batch, LabelledImage, PatchSampler
 from napari_unet.core.prediction import known_statistics, never
 from napari_unet.core.validation import validate
@@ -62,6 +62,8 @@ class TrainingStep:
     """How the averaged weights do on the validation sections, where they were looked at."""
     checkpoint: Checkpoint | None = None
     """Where training could go on later, every so often."""
+    waits: bool = False
+    """Whether nothing was learnt, since fewer than two classes are painted by now."""
 
 
 class Curve:
@@ -287,6 +289,11 @@ def train_on(
         curve.add_scores(step, scores)
         return scores
 
+    def validates_now() -> bool:
+        return bool(config.validate_every) and step > 0 and step % config.validate_every == 0
+
+    if validates_now() and curve.last_step != step:  # it was interrupted in the middle of that
+        look_at_validation()
     while not should_stop():
         progress = max(
             step / config.steps if config.steps else 0.0,
@@ -312,7 +319,7 @@ def train_on(
             loss = math.nan
             time.sleep(WAITING_SECONDS)
         scores = fresh = state = None
-        if config.validate_every and step % config.validate_every == 0 and reason is None:
+        if validates_now() and reason is None:
             scores = look_at_validation()
         if reason is None and clock() - published >= config.publish_seconds:
             published = clock()
@@ -320,7 +327,8 @@ def train_on(
         if clock() - saved >= checkpoint_seconds:
             saved = clock()
             state = checkpoint()
-        news = yield TrainingStep(step, config.steps, seconds(), loss, fresh, scores, state)
+        waits = reason is not None
+        news = yield TrainingStep(step, config.steps, seconds(), loss, fresh, scores, state, waits)
         if news is not None:
             annotations = news
             reason = nothing_to_learn(annotations, *(each.annotations for each in sources[1:]))
@@ -416,7 +424,7 @@ class _Learner:
             loss = loss + config.memory * memory_loss(known, remembered, batch.painted)
         value = float(loss.detach())
         if not math.isfinite(value):
-            warnings.warn(
+            tell(
                 "The loss is not a finite number any more; going back to the last good weights.",
                 stacklevel=2,
             )
@@ -507,7 +515,7 @@ def _less_work(sampler: PatchSampler, batch_size: int, error: Exception) -> int:
             f"The device has not enough memory even for one patch of {sampler.patch_size} pixels "
             "a side. Close other programs that use it, or choose the CPU or a lighter model."
         ) from error
-    warnings.warn(f"Not enough memory; going on with {what}.", stacklevel=3)
+    tell(f"Not enough memory; going on with {what}.", stacklevel=3)
     return batch_size
 
 

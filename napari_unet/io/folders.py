@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from napari_unet.core.annotations import (
     class_number,
 )
 from napari_unet.core.image import ImageArray, SectionIndex, as_grey
+from napari_unet.core.notices import tell
 from napari_unet.core.patches import LabelledImage
 from napari_unet.core.prediction import known_statistics
 from napari_unet.io.files import FileReadError
@@ -243,7 +243,7 @@ def read_pairs(
             "up are the structures."
         )
     if empty:
-        warnings.warn(
+        tell(
             f"Nothing is annotated in {some(empty)} (all labels are 0); left out.",
             stacklevel=2,
         )

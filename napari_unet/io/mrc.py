@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from napari_unet.core.image import ImageArray
+from napari_unet.core.notices import tell
 from napari_unet.core.units import PIXEL, positive_number
 from napari_unet.io.files import FileReadError, reading
 from napari_unet.io.lazy import native, raw_array
@@ -69,7 +70,7 @@ def read_mrc(path: Path) -> ImageArray:
     if data is None:
         raise FileReadError(f"Cannot read {path}: it is cut short. Copy it anew.")
     if bytes(header.map)[:3] != b"MAP":
-        warnings.warn(
+        tell(
             f"{path.name} has no mark 'MAP ', as MRC files before 2000 or of some programs. It was "
             "read all the same; check that it looks right.",
             stacklevel=2,

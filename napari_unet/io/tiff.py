@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import tifffile
 
 from napari_unet.core.annotations import ClassTable
 from napari_unet.core.image import ImageArray
+from napari_unet.core.notices import tell
 from napari_unet.core.units import PIXEL, nanometres, positive_number, standard_unit
 from napari_unet.io.files import reading, replacing
 from napari_unet.io.lazy import LARGEST_IN_MEMORY, native, raw_array
@@ -55,7 +55,7 @@ def read_tiff(path: Path) -> ImageArray:
     """
     image, told = tiff_image(path)
     if told:
-        warnings.warn(told, stacklevel=2)
+        tell(told, stacklevel=2)
     return image
 
 

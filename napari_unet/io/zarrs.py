@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.core.image import ImageArray
+from napari_unet.core.notices import tell
 from napari_unet.io import ngff
 from napari_unet.io.chunked import NODE_FILES, lazy_array
 from napari_unet.io.contents import StoredImage
@@ -73,7 +74,7 @@ def read_zarr(path: Path) -> ImageArray:
         # Whatever the library, its codecs and metadata of other programs come up with.
         raise FileReadError(_complaint(path, error)) from error
     if found.others:
-        warnings.warn(
+        tell(
             f"{path} holds several images; {found.name!r} is read. To read another one, open "
             f"{path}/NAME with a NAME of {', '.join(found.others)}.",
             stacklevel=2,

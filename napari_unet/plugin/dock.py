@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -171,5 +172,6 @@ class UNetDock(QScrollArea):
 
 def _let_go(parts: tuple[Any, ...], _: object = None) -> None:
     """End the threads and the callbacks of a dock that is gone."""
-    for part in parts:
-        part.let_go()
+    with ExitStack() as all_of_them:  # also where one of them fails
+        for part in reversed(parts):
+            all_of_them.callback(part.let_go)

@@ -15,6 +15,7 @@ from napari.qt.threading import create_worker
 from napari.utils.notifications import notification_manager, show_error
 from qtpy.QtCore import QEventLoop, QObject, Qt, QThreadPool, Signal
 
+from napari_unet.core.notices import listening
 from napari_unet.io.extras import MissingLibraryError
 from napari_unet.io.files import FileReadError, FileWriteError
 
@@ -135,6 +136,10 @@ class Job(QObject):
 
     def _run(self) -> Work:
         step_back()
+        with listening(self._on_told):
+            return (yield from self._worked())
+
+    def _worked(self) -> Work:
         work = self._work(self._stop.is_set)
         shown = 0.0
         try:
@@ -151,6 +156,9 @@ class Job(QObject):
             return end.value
         except Exception as error:  # noqa: BLE001 - it is told in the main thread
             self._problem = error
+
+    def _on_told(self, message: str) -> None:
+        self._worker.warned.emit((UserWarning(message), UserWarning, __file__, 0))
 
     def _on_returned(self, result: Any) -> None:
         problem = self._problem

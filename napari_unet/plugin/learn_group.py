@@ -120,8 +120,10 @@ class LearnGroup(Group):
             self._trainer.pause()
 
     def _show_step(self, step: TrainingStep) -> None:
-        if math.isnan(step.loss):
+        if step.waits:
             self.status.setText("Waiting: paint strokes of at least two classes.")
+            return
+        if not math.isfinite(step.loss):  # it is told, and the next step begins with good weights
             return
         self.curve.add(step.step, step.loss)
         total = f" of {step.steps}" if step.steps else ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from napari_unet.core.held_out import Strokes
 from napari_unet.core.image import ImageArray
 from napari_unet.core.learning import LearningStep, Version, learn
 from napari_unet.core.model import UNetModel
+from napari_unet.core.notices import tell
 from napari_unet.core.training import nothing_to_learn
 from napari_unet.io.files import FileWriteError
 from napari_unet.io.models import save_model
@@ -51,10 +51,11 @@ class Trainer(QObject):
         self._job: Job | None = None
         self._used: UNetModel | None = None
         self._paths: dict[int, Path] = {}  # of versions, by their number in this training
+        self._is_elsewhere = False  # the session, with another image than is learnt from
         self.state = IDLE
         session.events.strokes.connect(self._on_strokes)
         session.events.image_layer.connect(self.stop)
-        session.events.image.connect(self.stop)
+        session.events.image.connect(self._on_image)
 
     def start(self, config: TrainingConfig) -> bool:
         """Begin to learn from what is painted; tell whether there was enough for that."""
@@ -74,6 +75,7 @@ class Trainer(QObject):
         autosave = _autosave_path(session.image)
         paths: dict[int, Path] = {}
         self._paths = paths
+        self._is_elsewhere = False
         self._begin_versions(model)
         image, strokes = session.image, session.strokes
         statistics, device = session.statistics, session.device
@@ -84,7 +86,7 @@ class Trainer(QObject):
 
         def path_of(version: Version) -> Path:
             # The project may be another by now: a copy, with which the session went on.
-            project = session.project
+            project = None if self._is_elsewhere else session.project
             folder = (project.versions if project else autosave.parent) / autosave.stem
             paths[version.number] = folder / f"version-{version.number}.safetensors"
             return paths[version.number]
@@ -146,6 +148,11 @@ class Trainer(QObject):
             self._job = None
         self.state = IDLE
 
+    def _on_image(self, image: ImageArray | None) -> None:
+        if image is None:  # with it its versions go, and its project
+            self._is_elsewhere = True
+        self.stop()
+
     def _on_strokes(self, strokes: Strokes) -> None:
         if self._job is not None and not self._job.stopping:
             self._job.send(strokes)
@@ -158,18 +165,18 @@ class Trainer(QObject):
                 fraction = max(fraction, step.seconds / (60 * self._config.minutes))
             if fraction:
                 self._job.show_progress(fraction)
-        if learning.best is not None:
-            for version in (learning.before, learning.best):
+        if learning.best is not None and not self._is_elsewhere:
+            for version in (learning.first, learning.before, learning.best):
                 assert version is not None
                 self._keep(version)
-            if learning.is_new:
+            if learning.changed:
                 self._session.version = self._number(learning.best)
                 self._use(learning.best.model)
             self.measured.emit(learning)
         self.stepped.emit(step)
 
     def _on_returned(self, model: UNetModel) -> None:
-        if model is not self._used:
+        if model is not self._used and not self._is_elsewhere:
             self._use(model)
 
     # --- versions ------------------------------------------------------------------------
@@ -240,10 +247,10 @@ def fewer(versions: Sequence[KeptVersion], needed: Collection[int]) -> tuple[Kep
         The oldest first.
     needed
         Numbers of those that stay. Those stay, too, that a training began with, the bundled
-        model among them, and the one that did best.
+        model among them, and the one that did best on the most pieces of paint.
     """
     measured = [each for each in reversed(versions) if each.iou is not None]
-    best = max(measured, key=lambda each: each.iou or 0.0, default=None)
+    best = max(measured, key=lambda each: (each.pieces, each.iou or 0.0), default=None)
     superfluous = [
         each
         for each in versions
@@ -268,11 +275,12 @@ def kept_safe(learning: Work, path: Path, path_of: Callable[[Version], Path]) ->
             _save(path, end.value)
             return end.value
         if step.is_new:
-            problem = _save(path, step.best.model)
             _save(path_of(step.best), step.best.model)
+        if step.changed:
+            problem = _save(path, step.best.model)
             if problem and not told:
                 told = True
-                warnings.warn(
+                tell(
                     f"What is learnt cannot be kept on disk ({problem}) Export the model when "
                     "you stop.",
                     stacklevel=1,

@@ -102,8 +102,8 @@ class Live(QObject):
         self._rest.setInterval(0)  # events that come together are answered once
         self._rest.timeout.connect(self._go_on)
         self._stillness = Stillness(self)
-        viewer.dims.events.point.connect(self._wake)
-        camera_of(viewer).events.connect(self._wake)
+        viewer.dims.events.point.connect(self._on_view)
+        camera_of(viewer).events.connect(self._on_view)
         session.events.strokes.connect(self._on_stroke)
         session.events.viewed.connect(self._wake)
         session.events.classes.connect(self._wake)
@@ -142,8 +142,8 @@ class Live(QObject):
         self._now = self._next = None
         self._awake = self._computing = self._asking = False
         self._stillness.end()
-        self._viewer.dims.events.point.disconnect(self._wake)
-        camera_of(self._viewer).events.disconnect(self._wake)
+        self._viewer.dims.events.point.disconnect(self._on_view)
+        camera_of(self._viewer).events.disconnect(self._on_view)
         for thread in self._threads.values():
             thread.shutdown(wait=False, cancel_futures=True)
 
@@ -157,6 +157,10 @@ class Live(QObject):
     def _wake(self, _: object = None) -> None:
         self._awake = True
         self._rest.start()
+
+    def _on_view(self, _: object = None) -> None:
+        self._stillness.end()  # an eye wants to see where it goes
+        self._wake()
 
     def _on_stroke(self, _: object = None) -> None:
         # Not with the next events, which may be there already and be slow, such as drawing.

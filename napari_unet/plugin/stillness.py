@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from qtpy.QtCore import QObject, QTimer
 from qtpy.QtWidgets import QMainWindow
 
@@ -30,6 +32,7 @@ class Stillness(QObject):
 
     def begin(self) -> None:
         """Hold the picture as it is."""
+        self.end()
         self._window = self._found()
         if self._window is not None:
             self._window.setUpdatesEnabled(False)
@@ -38,9 +41,10 @@ class Stillness(QObject):
     def end(self) -> None:
         """Let everything be drawn that has changed."""
         self._patience.stop()
-        if self._window is not None:
-            self._window.setUpdatesEnabled(True)
-            self._window = None
+        window, self._window = self._window, None
+        if window is not None:
+            with suppress(RuntimeError):  # the window may be gone
+                window.setUpdatesEnabled(True)
 
     def _found(self) -> QMainWindow | None:
         """The window with the canvas, also where the dock floats in one of its own."""

@@ -91,6 +91,26 @@ def test_an_interrupted_training_goes_on_as_if_nothing_had_happened(optimiser, i
     assert_same_training(resumed, whole)
 
 
+def test_a_training_interrupted_while_it_validates_looks_at_that_step_again():
+    model = tiny_model("background", "disc", "edge", dropout=0.3)
+    whole = finish(training(model))
+    asked = []
+
+    def stops():  # asked before each step, and by the validation after the second one
+        asked.append(True)
+        return len(asked) > 2
+
+    seen = []
+    finish(training(model, should_stop=stops), seen.append)
+    checkpoint = on_disk_and_back(seen[-1].checkpoint)
+    assert checkpoint.values["step"] == 2
+    assert checkpoint.values["curve"]["points"] == []
+
+    resumed = finish(training(model, resume=checkpoint))
+
+    assert_same_training(resumed, whole)
+
+
 def test_a_training_that_was_cut_off_goes_on_from_its_last_checkpoint():
     model = tiny_model("background", "disc", "edge", dropout=0.3)
     whole = finish(training(model))

@@ -1,8 +1,10 @@
 import itertools
+from functools import partial
 
 import numpy as np
 import pytest
 
+from napari_unet.core import learning
 from napari_unet.core.annotations import Annotations
 from napari_unet.core.held_out import Strokes, all_learnt, parted
 from napari_unet.core.image import grey_statistics
@@ -129,6 +131,108 @@ def test_weights_are_judged_by_strokes_held_out_meanwhile(able) -> None:
         assert step.best is not None
         assert step.best.iou >= best
         best = step.best.iou
+
+
+def run_with_news(model, image, strokes, news, step) -> tuple[UNetModel, list[LearningStep]]:
+    """Learn for 24 steps, and send other strokes after one of them."""
+    shown: list[LearningStep] = []
+    work = learn(model, image, strokes, LEARNING.replace(steps=24), device="cpu")
+    sent = None
+    while True:
+        try:
+            shown.append(work.send(sent))
+        except StopIteration as end:
+            return end.value, shown
+        sent = news if len(shown) == step else None
+
+
+def test_paint_held_out_too_late_to_stop_harm_brings_back_what_learning_began_with(able) -> None:
+    image, annotations = disc_image(2)
+    strokes = halves(turned_round(annotations), annotations)
+    at_first = Strokes(strokes.learnt, Annotations(annotations.classes))
+    kept, shown = run_with_news(able, image, at_first, strokes, 12)
+    assert same(weights(kept), weights(able))
+    judged = shown[12]
+    assert (judged.best.number, judged.is_new, judged.changed) == (0, False, True)
+    assert judged.before.number == 1
+    assert judged.before.iou < judged.best.iou - 0.1  # they had done harm
+    assert judged.best.iou == judged.first.iou == iou(able, image, strokes)
+    assert not any(step.changed for step in shown[13:])
+
+
+def test_held_out_paint_that_was_wrong_at_first_does_not_end_below_where_it_began(able) -> None:
+    image, annotations = disc_image(2)
+    strokes = halves(turned_round(annotations), annotations)
+    right = annotations.sections[1,]
+    few = np.zeros_like(right)
+    for number in (1, 2):
+        places = np.flatnonzero(right == number)[:30]
+        few.flat[places] = 3 - number
+    at_first = Strokes(strokes.learnt, Annotations(annotations.classes, {(1,): few}))
+    corrected = np.where(few > 0, few, right)
+    later = Strokes(strokes.learnt, Annotations(annotations.classes, {(1,): corrected}))
+    kept, shown = run_with_news(able, image, at_first, later, 12)
+    assert any(step.best.number > 0 for step in shown[:12])
+    assert iou(kept, image, later) >= iou(able, image, later)
+
+
+def test_versions_after_going_back_have_numbers_of_their_own(able) -> None:
+    image, annotations = disc_image(2)
+    wrong = halves(turned_round(annotations), annotations)
+    right = halves(annotations, annotations)
+    at_first = Strokes(wrong.learnt, Annotations(annotations.classes))
+    work = learn(able, image, at_first, LEARNING.replace(steps=60), device="cpu")
+    next(work)
+    numbers = [work.send(wrong).best.number]
+    numbers += [work.send(right).best.number]
+    numbers += [step.best.number for step in work]
+    assert numbers[0] == 0  # it went back from 1, which stays what it was
+    assert 1 not in numbers
+    assert numbers[-1] > 1
+
+
+def test_a_stroke_that_is_learnt_from_does_not_have_the_same_held_out_paint_measured_anew(
+    able, monkeypatch
+) -> None:
+    image, annotations = disc_image(2)
+    strokes = halves(annotations, annotations)
+    copied = {index: painted.copy() for index, painted in strokes.held_out.sections.items()}
+    again = Strokes(strokes.learnt, Annotations(annotations.classes, copied))
+    measured: list[UNetModel] = []
+
+    def counted(model, *arguments, **more):
+        measured.append(model)
+        return measure(model, *arguments, **more)
+
+    monkeypatch.setattr(learning, "measure", counted)
+    _, shown = run_with_news(able, image, strokes, again, 12)
+    assert len(measured) == 1 + len(shown)
+
+
+def test_all_weights_looked_at_are_the_same_whatever_the_clock() -> None:
+    image, annotations = disc_image(2)
+    strokes = halves(annotations, annotations)
+    kept = [
+        run(tiny_model(), image, strokes, clock=partial(next, itertools.count(0, pace)))[0]
+        for pace in (0.1, 7.0)
+    ]
+    assert same(weights(kept[0]), weights(kept[1]))
+    assert kept[0].steps == kept[1].steps
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.1, 1.0], ids="{:g} s a reading".format)
+def test_stopping_waits_only_a_moment_for_the_figures_of_the_newest_weights(able, seconds) -> None:
+    image, annotations = disc_image(2)
+    strokes = halves(turned_round(annotations), annotations)
+    clock = partial(next, itertools.count(0, seconds))
+    shown: list[LearningStep] = []
+    config = LEARNING.replace(steps=0)
+    work = learn(
+        able, image, strokes, config, device="cpu", should_stop=lambda: len(shown) >= 2, clock=clock
+    )
+    kept = finish(work, shown.append)
+    assert (shown[-1].best is not None) == (seconds < learning.LAST_LOOK_SECONDS)
+    assert same(weights(kept), weights(able))  # which did better than the others looked at
 
 
 def test_strokes_sent_meanwhile_are_learnt_from(able) -> None:

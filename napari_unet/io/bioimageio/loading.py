@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import json
-import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from napari_unet.core.annotations import ClassTable, class_table
 from napari_unet.core.foreign import ForeignModel, ForeignNetwork, Model
 from napari_unet.core.model import UNetModel
 from napari_unet.core.network import Sight, rounded_up
+from napari_unet.core.notices import tell
 from napari_unet.core.preprocessing import Step, section_normalisation
 from napari_unet.core.units import nanometres
 from napari_unet.io.bioimageio.package import CONFIG, Package, short
@@ -171,7 +171,7 @@ def _resolved(sizes: dict[str, Any]) -> dict[str, tuple[int, int]]:
 def _output(described: Any) -> tuple[str, list[str], int]:
     """Axes of the output, what its channels are called, and the halo."""
     if len(described.outputs) > 1:
-        warnings.warn(
+        tell(
             f"{described.name!r} gives {len(described.outputs)} outputs; the first one, "
             f"{str(described.outputs[0].id)!r}, is used.",
             stacklevel=2,
@@ -277,7 +277,7 @@ def _tried(
     if expected is not None and expected.shape == tuple(answer.shape):
         difference = float(np.abs(expected - answer.numpy()).max())
         if difference > TOLERANCE:
-            warnings.warn(
+            tell(
                 f"{described.name!r} does not say of its own test image what its package tells to "
                 f"expect: values differ by up to {difference:.2g}. Look at the masks with care.",
                 stacklevel=2,
