@@ -58,7 +58,8 @@ def viewer(make_napari_viewer: Callable[..., Viewer]) -> Viewer:
 def dock(viewer: Viewer) -> Iterator[UNetDock]:
     dock = open_dock(viewer)
     yield dock
-    dock.live.enabled = False  # nothing computed ahead has to be waited for
+    if dock.live.busy:
+        dock.live.enabled = False  # nothing computed ahead has to be waited for
     dock.trainer.close()
     dock.predictor.stop()
     wait_until(lambda: not busy(dock), 60, "the dock's threads to end")

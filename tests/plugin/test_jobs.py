@@ -1,11 +1,14 @@
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 
 import pytest
+from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QThreadPool
 
 from demo.mouse import wait_until
+from napari_unet.core.notices import tell
 from napari_unet.plugin.jobs import Job
 
 
@@ -63,3 +66,37 @@ def test_the_clock_of_a_job_stands_still_while_it_is_paused(qapp) -> None:
     (there, before), (later, after) = readings[0], readings[-1]
     assert 0 < after - before < later - there - 0.9
     assert job.wait(20)
+
+
+def test_what_a_job_tells_reaches_the_window_after_an_earlier_job_has_ended(
+    one_processor: QThreadPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(warnings, "showwarning", lambda *told: None)  # as outside of napari
+    notification_manager.records.clear()
+    begun, goes_on, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def short(should_stop):
+        yield from ()
+        begun.set()
+        goes_on.wait(20)
+
+    def long(should_stop):
+        yield "begun"
+        ended.wait(20)
+        tell("Not enough memory")
+        yield "told"
+
+    first, second = Job("Begins first", short), Job("Goes on longer", long)
+    seen: list[str] = []
+    done: list[bool] = []
+    second.yielded.connect(seen.append)
+    first.finished.connect(ended.set)
+    second.finished.connect(lambda: done.append(True))
+    first.start()
+    assert begun.wait(20)
+    second.start()
+    wait_until(lambda: bool(seen), 20, "both to have begun")
+    goes_on.set()
+    wait_until(lambda: bool(done), 20, "the end")
+    told = [(str(each.severity), each.message) for each in notification_manager.records]
+    assert told == [("warning", "Not enough memory")]

@@ -13,6 +13,7 @@ from napari.viewer import Viewer
 
 from demo.mouse import paint_stroke, wait_until
 from napari_unet.core.config import PredictionConfig
+from napari_unet.core.losses import painted_loss
 from napari_unet.core.prediction import finish, gather, predict
 from napari_unet.core.training import TrainingStep
 from napari_unet.io.models import load_model
@@ -246,6 +247,35 @@ def test_image_swapped_while_training_stops_it_and_predicts_the_other(
     await_view(viewer, dock)
     assert dock.session.mask is not None
     assert dock.session.mask.data.shape == other.data.shape
+    assert dock.session.versions == ()  # its last weights are of the other image
+    assert dock.session.version is None
+
+
+def test_short_memory_and_a_loss_that_is_no_number_are_told_in_the_window(
+    dock: UNetDock, corrected: Labels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed: list[int] = []
+
+    def failing(*arguments, **options):
+        computed.append(len(computed))
+        if len(computed) == 2:
+            raise RuntimeError("DefaultCPUAllocator: not enough memory")
+        loss = painted_loss(*arguments, **options)
+        return loss * (float("inf") if len(computed) == 5 else 1.0)
+
+    monkeypatch.setattr("napari_unet.core.training.painted_loss", failing)
+    monkeypatch.setattr("napari_unet.plugin.jobs.QUIET_SECONDS", 0.0)  # every step is shown
+    dock.learn_group.options["batch_size"].value = 2
+    said: list[str] = []
+    dock.trainer.stepped.connect(lambda _: said.append(dock.learn_group.status.text()))
+    start(dock, steps=8)
+    await_idle(dock)
+    told = messages()
+    assert "Not enough memory; going on with 1 instead of 2 patches a step." in told
+    assert any("going back to the last good weights" in message for message in told)
+    assert len(said) >= 8
+    assert all(text.startswith("Step ") for text in said), said  # not that it waits for paint
+    assert not any("inf" in text or "nan" in text for text in said), said
 
 
 def test_nothing_painted_gets_a_message(dock: UNetDock, image_layer: Image) -> None:

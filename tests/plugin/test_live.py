@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -13,6 +14,8 @@ import tifffile
 import torch
 from napari.layers import Image, Labels
 from napari.viewer import Viewer
+from qtpy.QtCore import QEvent
+from qtpy.QtWidgets import QApplication, QMainWindow
 from scipy import ndimage
 
 from demo.mouse import paint_stroke, wait_until
@@ -22,6 +25,7 @@ from napari_unet.core.live import LiveHead, LiveModel, fit_head
 from napari_unet.core.prediction import finish, gather, predict
 from napari_unet.core.synthetic import synthetic_stack
 from napari_unet.core.tiling import Tile
+from napari_unet.io.projects import open_project
 from napari_unet.plugin import answering, live, stillness
 from napari_unet.plugin.dock import UNetDock
 from napari_unet.plugin.exporting import CLASS_MASK
@@ -99,26 +103,69 @@ def test_window_draws_a_stroke_and_its_answer_at_once(
     assert window.updatesEnabled()
 
 
-def test_window_whose_answer_does_not_come_draws_itself_after_a_moment(
+@pytest.fixture
+def late_answers(
     viewer: Viewer, dock: UNetDock, image_layer: Image, monkeypatch: pytest.MonkeyPatch
-) -> None:
+) -> Iterator[Event]:
+    """Answers to all but a first stroke come only when this is set; the window has patience."""
     paint(viewer, dock, 2)
     await_rest(dock)
-    comes = Event()
+    come = Event()
 
     def late(*arguments: Any) -> LiveHead:
-        comes.wait(60)
+        come.wait(60)
         return fit_head(*arguments)
 
     monkeypatch.setattr(answering, "fit_head", late)
+    monkeypatch.setattr(stillness, "PATIENCE_MILLISECONDS", 60_000)
+    yield come
+    come.set()
+
+
+def held(viewer: Viewer, dock: UNetDock) -> QMainWindow:
+    """Paint a stroke, and return the window, which waits with drawing it."""
     dock.correct_group.choose(3)
     paint_stroke(viewer, viewer.layers["corrections"], OTHER_STROKE)
     window = viewer.window._qt_window
     wait_until(lambda: dock.live.answering and not window.updatesEnabled(), 60, "a stroke")
+    return window
+
+
+def test_window_whose_answer_does_not_come_draws_itself_after_a_moment(
+    viewer: Viewer, dock: UNetDock, late_answers: Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stillness, "PATIENCE_MILLISECONDS", 1000)
+    window = held(viewer, dock)
     wait_until(window.updatesEnabled, 60, "a picture")
     assert dock.live.answering
-    comes.set()
-    await_rest(dock)
+
+
+@pytest.mark.parametrize("what", ["paint", "zoom", "section"])
+def test_window_that_waits_for_an_answer_draws_itself_where_somebody_goes_on(
+    viewer: Viewer, dock: UNetDock, late_answers: Event, what: str
+) -> None:
+    window = held(viewer, dock)
+    if what == "paint":
+        viewer.layers["corrections"].paint((viewer.dims.current_step[0], 20, 20), 2)
+    elif what == "zoom":
+        getattr(viewer, "scene", viewer).camera.zoom *= 2
+    else:
+        viewer.dims.set_current_step(0, 0 if viewer.dims.current_step[0] else 1)
+    assert window.updatesEnabled()
+    assert dock.live.answering
+
+
+def test_window_closed_while_it_waits_for_an_answer_is_let_go_of(
+    viewer: Viewer, dock: UNetDock, late_answers: Event
+) -> None:
+    held(viewer, dock)
+    project = dock.session.project
+    assert project is not None
+    viewer.close()
+    late_answers.set()
+    QApplication.sendPostedEvents(None, QEvent.DeferredDelete)
+    assert not any("deleted" in message for message in messages())
+    open_project(project.folder).close()  # which it had locked
 
 
 def test_mask_in_view_is_what_the_head_says(
@@ -322,6 +369,27 @@ def test_image_removed_in_the_middle_of_it_leaves_nothing_behind(
     await_rest(dock)
     assert dock.session.live is None
     assert messages() == []
+
+
+def test_features_of_sections_around_the_view_are_there_before_anybody_looks(
+    viewer: Viewer, dock: UNetDock, image_layer: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paint(viewer, dock, 3)
+    await_rest(dock)
+    z = int(viewer.dims.current_step[0])
+    computed: list[tuple[int, ...]] = []
+    compute = answering.tile_features
+
+    def watched(*arguments, **options) -> FeatureTile:
+        computed.append(tuple(viewer.dims.current_step))
+        return compute(*arguments, **options)
+
+    monkeypatch.setattr(answering, "tile_features", watched)
+    before = dock.session.mask.data[1 if z == 0 else z - 1].copy()
+    show_section(viewer, image_layer, (1 if z == 0 else z - 1,))
+    monkeypatch.setattr(live, "AHEAD", 0)  # and now none further away
+    wait_until(lambda: (mask_in_view(viewer) != before).any(), 60, "the head's answer")
+    assert computed == []
 
 
 def test_of_large_sections_only_what_is_in_view_is_looked_at(
