@@ -195,7 +195,11 @@ def _text(rows: list[list[str]], missing: list[str]) -> str:
         "better), V_rand and V_info as it scores them\nnow (higher is better), each at its best "
         "threshold; F1 at a probability of 0.5. The paper reports, on hidden\nlabels of other "
         "sections, 0.000353, 0.0382 and 0.0611. The bundled networks have learnt from other data "
-        "sets as\nwell (see their cards).\n\n"
+        "sets as\nwell (see their cards). The recipe, and the forest, learn from both classes "
+        "alike, though one is rarer, so that at 0.5\nthey find too much of it: their pixel errors "
+        "compare, not their F1. Each variant was trained once, with one seed and for\na fixed "
+        "number of steps, without looking at other sections meanwhile, so that whether it had "
+        "converged is not known,\nand figures of variants may differ by chance.\n\n"
         + table(heading, rows)
         + (f"\n\nNot trained yet: {', '.join(missing)}." if missing else "")
     )

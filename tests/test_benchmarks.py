@@ -1,9 +1,11 @@
 """Small versions of the benchmarks, whose results are recorded in docs/benchmarks.md."""
 
+import hashlib
+
 import numpy as np
 import pytest
 
-from benchmarks import memory, paper
+from benchmarks import memory, paper, train_bundled
 from benchmarks.pixel_size import reduced
 from benchmarks.report import table, write_section
 from benchmarks.train_bundled import MEMBRANE, class_mask, isbi2012
@@ -11,7 +13,7 @@ from napari_unet.core.config import ORIGINAL_NETWORK, ORIGINAL_TRAINING
 from napari_unet.core.image import image_from_array
 from napari_unet.core.model import new_model
 from napari_unet.io.images import read_image, write_image
-from napari_unet.io.models import save_model
+from napari_unet.io.models import bundled_models, load_model, save_model
 from tests.examples import bright_discs
 
 
@@ -87,6 +89,21 @@ def test_the_public_labels_become_classes(real_data):
     assert grey.shape == mask.shape
     assert np.bincount(mask.ravel(), minlength=4)[1:].min() > 0
     assert grey[mask == MEMBRANE].mean() < grey[mask == 1].mean()
+
+
+@pytest.mark.parametrize("name", ["em", "em-lite"])
+def test_files_made_of_the_data_sets_are_those_that_the_cards_name(name, real_data, tmp_path):
+    train_bundled.prepare(tmp_path)
+    (path,) = (each.path for each in bundled_models() if each.name == name)
+    files = load_model(path).history[-1]["files"]
+    card = (train_bundled.RECIPES / f"{name}.md").read_text(encoding="utf-8")
+    made = sorted(path for path in tmp_path.rglob("*.tif"))
+    assert len(made) == 12
+    for path in made:
+        recorded = files[f"{path.parents[1].name}/{path.stem}"]
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        assert recorded["image" if path.parent.name == "images" else "labels"] == found
+        assert found in card
 
 
 def test_membranes_win_over_mitochondria():

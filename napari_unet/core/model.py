@@ -23,8 +23,8 @@ PRESETS = {"original": ORIGINAL_NETWORK, "light": LIGHT_NETWORK}
 """Networks that can be trained from nothing."""
 
 SAME_PIXEL_SIZE = 1.05
-"""Pixel sizes whose ratio is at most this are taken as the same. Membranes are a few pixels wide: a
-network sees them better at the size it learnt than a tenth beside it, however much it was varied."""
+"""Pixel sizes whose ratio is at most this are taken as the same. A tenth beside
+the size that was learnt, resampling helps some structures and harms others a little."""
 
 LARGEST_MAGNIFICATION = 4.0
 """Images are neither enlarged nor reduced by more than this."""

@@ -274,11 +274,10 @@ def _write_imagej(path: Path, dtype: np.dtype[Any], image: ImageArray, classes: 
         "slices": sizes.get("Z", 1),
         "frames": sizes.get("T", 1),
         "hyperstack": "true",
+        **({} if "S" in sizes else {"mode": "grayscale"}),
         "unit": _IMAGEJ_UNITS.get(unit, unit),
         "loop": "false",
     }
-    if "S" not in sizes:
-        lines["mode"] = "grayscale"
     if "Z" in lengths:
         lines["spacing"] = lengths["Z"]
     second = {"s": 1.0, "ms": 1e-3}.get(standard_unit(units.get("T", "")))
