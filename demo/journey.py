@@ -3,8 +3,8 @@
 Usage: python -m demo.journey [STACK]
 
 Opens a real window, paints with a real mouse and leaves ``demo-output/``: screenshots before
-and after the correction, of a place worth painting and of an earlier version, the training curve,
-exported labels and ``summary.json``. The screenshots are the pictures of the README. Without a
+and after the correction, of a place worth painting, of an earlier version and of a new class, the
+training curve, exported labels and ``summary.json``. The screenshots are the pictures of the README. Without a
 STACK it takes the synthetic sample, whose true labels say where to paint and how well the
 network does on sections without paint. A stack of your own comes without true labels, so
 there nothing is painted.
@@ -44,11 +44,12 @@ OUTPUT = Path("demo-output")
 LAPTOP = (1366, 768)
 """Pixels of a small screen, on which everything must find its place."""
 
-COLOURS = 96
-"""Of a screenshot: few enough for a small file, enough to look the same."""
+FREQUENT, RARE = 160, 96
+"""Colours of a screenshot: few enough for a small file, enough to look the same."""
 
 PAINTED_SECTIONS = (5, 7)
 STROKES_PER_SECTION = 12
+STROKES_OF_NEW_CLASS = 3
 LEARNING_STEPS = 150
 SCORED = ("membrane", "mitochondrion")
 
@@ -72,9 +73,7 @@ class Journey:
         settled = time.monotonic() + 0.5
         wait_until(lambda: time.monotonic() > settled, 5, "half a second")
         picture = self.viewer.window.screenshot(canvas_only=False, flash=False)
-        # Of rare colours, as those of curves, the usual method makes the nearest frequent one.
-        rare_too = PIL.Image.Quantize.MAXCOVERAGE
-        small = PIL.Image.fromarray(picture).convert("RGB").quantize(COLOURS, rare_too)
+        small = with_few_colours(PIL.Image.fromarray(picture).convert("RGB"))
         small.save(self.output / f"{name}.png", optimize=True)
 
     def fit(self) -> None:
@@ -203,6 +202,27 @@ class Journey:
             dock.versions.view(dock.session.version)
         self.await_view()
 
+    def new_class(self, labels: np.ndarray, number: int, name: str) -> None:
+        """Paint a class that the network has never heard of, beside *Project* and *Export*."""
+        dock, z = self.dock, PAINTED_SECTIONS[0]
+        with self.only(dock.project_group, dock.correct_group, dock.export_group):
+            show_section(self.viewer, dock.session.image_layer, (z,))
+            self.await_view()
+            dock.correct_group.add.click()
+            dock.correct_group.rename(number, name)
+            for _ in range(STROKES_OF_NEW_CLASS):
+                corrections = dock.keeper.corrections()
+                # Only what is to be painted counts as a mistake.
+                mask = np.where(labels[z] == number, dock.session.mask.data[z], labels[z])
+                stroke = next_stroke(mask, labels[z], corrections.data[z])
+                if stroke is None:
+                    break
+                dock.correct_group.choose(stroke.number)
+                corrections.brush_size = stroke.brush
+                paint_stroke(self.viewer, corrections, stroke.path)
+                wait_until(lambda: not dock.live.busy, 600, "the answer to the stroke")
+            self.screenshot("6-new-class")
+
     def figures(self, truth: np.ndarray) -> dict[str, Any]:
         """Return F1 and IoU on the sections without paint."""
         held_out = [z for z in range(len(truth)) if z not in PAINTED_SECTIONS]
@@ -215,6 +235,15 @@ class Journey:
             }
             for name in SCORED
         }
+
+
+def with_few_colours(picture: PIL.Image.Image) -> PIL.Image.Image:
+    """Return a picture with a palette that has its frequent colours, and rare ones as of curves."""
+    methods = (PIL.Image.Quantize.MEDIANCUT, FREQUENT), (PIL.Image.Quantize.MAXCOVERAGE, RARE)
+    palettes = (picture.quantize(count, method).getpalette() for method, count in methods)
+    both = PIL.Image.new("P", (1, 1))
+    both.putpalette([value for palette in palettes for value in palette or ()][: 3 * 256])
+    return picture.quantize(palette=both, dither=PIL.Image.Dither.NONE)
 
 
 def synthetic_journey(journey: Journey) -> None:
@@ -249,6 +278,7 @@ def synthetic_journey(journey: Journey) -> None:
         "held-out sections": {"before": before, "after": journey.figures(truth)},
     }
     journey.export_mask()
+    journey.new_class(labels.data, 4, "vesicle")
 
 
 def own_journey(journey: Journey, path: str) -> None:

@@ -26,6 +26,7 @@ from qtpy.QtWidgets import (
 
 from napari_unet.core.annotations import Annotations, extended
 from napari_unet.core.held_out import RULE
+from napari_unet.core.measuring import CLEARLY_BETTER
 from napari_unet.plugin.forms import ROW_HEIGHT, blocked
 from napari_unet.plugin.group import Group
 from napari_unet.plugin.live import Live
@@ -98,8 +99,9 @@ class CorrectGroup(Group):
         self.held_out = QLabel()
         self.held_out.setWordWrap(True)
         self.held_out.setToolTip(
-            "IoU is measured on the paint that is held out, as a mean over its classes; what does "
-            "better there is shown"
+            "IoU is measured on the paint that is held out, as a mean over its classes. The network "
+            f"alone is shown only where it does better there by more than {CLEARLY_BETTER:g}, since "
+            "it does not answer strokes"
         )
         self.held_out.hide()
         self.hint = QLabel("Choose a class, and paint over mistakes.")
