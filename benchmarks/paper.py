@@ -42,9 +42,6 @@ FOREST_SECTIONS, FOREST_PIXELS = 6, 20_000
 
 SECTION = "The experiment of the paper"
 
-STEPS = {64: 1500, 16: 4000}
-"""Training steps of the original recipe, by channels at full resolution."""
-
 
 @dataclass(frozen=True)
 class Variant:
@@ -52,28 +49,35 @@ class Variant:
 
     name: str
     width: int
+    steps: int
     options: tuple[str, ...] = ()
 
     @property
     def file(self) -> str:
-        """A name for its weights."""
+        """A name for its files; of the same name is what goes on from it with more steps."""
         return "-".join(["original", str(self.width), *(o.strip("-") for o in self.options[::2])])
+
+    @property
+    def row(self) -> str:
+        """What it is called in the table."""
+        return f"{self.name} ({self.steps} steps)"
 
 
 NO_ELASTIC = ("--elastic", "0")
 NO_BORDERS = ("--border-weight", "0")
 VARIANTS = (
-    Variant("original recipe, 16 channels", 16),
-    Variant("16 channels, without elastic deformation", 16, NO_ELASTIC),
-    Variant("16 channels, without border weights", 16, NO_BORDERS),
-    Variant("16 channels, without both", 16, NO_ELASTIC + NO_BORDERS),
-    Variant("original recipe", 64),
+    Variant("original recipe, 16 channels", 16, 4000),
+    Variant("16 channels, without elastic deformation", 16, 4000, NO_ELASTIC),
+    Variant("16 channels, without border weights", 16, 4000, NO_BORDERS),
+    Variant("16 channels, without both", 16, 4000, NO_ELASTIC + NO_BORDERS),
+    Variant("original recipe", 64, 1500),
+    Variant("original recipe", 64, 3000),
 )
 
 
 def train_variant(variant: Variant, folder: Path) -> UNetModel:
     """Return the network of a variant, trained by the project's command unless it is there."""
-    weights = folder / f"{variant.file}.safetensors"
+    weights = folder / f"{variant.file}-{variant.steps}.safetensors"
     if not weights.exists():
         recipe = folder / f"{variant.file}.toml"
         recipe.write_text(
@@ -82,8 +86,8 @@ def train_variant(variant: Variant, folder: Path) -> UNetModel:
         )
         status = main(
             ["train", "--config", str(recipe), "--model", "new", "--preset", "original",
-             "-o", str(weights), "--half", "--checkpoint", str(weights.with_suffix(".checkpoint")),
-             "--steps", str(STEPS[variant.width]), *variant.options]
+             "-o", str(weights), "--half", "--checkpoint", str(folder / f"{variant.file}.checkpoint"),
+             "--steps", str(variant.steps), *variant.options]
         )  # fmt: skip
         if status:
             weights.unlink(missing_ok=True)  # unfinished; the checkpoint goes on
@@ -160,8 +164,9 @@ def reproduce(folder: Path, wanted: Sequence[str] = ()) -> None:
         for averaging, said in (("none", "-"), ("symmetries", "8 symmetries")):
             ways.append((each.name, said, partial(membrane_probabilities, model, averaging, image)))
     for variant in VARIANTS:
-        name = f"{variant.name} ({STEPS[variant.width]} steps)"
-        ways.append((name, "7 rotations", partial(variant_probabilities, variant, folder, image)))
+        ways.append(
+            (variant.row, "7 rotations", partial(variant_probabilities, variant, folder, image))
+        )
 
     names = dict.fromkeys(name for name, *_ in ways)
     if unknown := set(wanted) - set(names):

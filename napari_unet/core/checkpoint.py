@@ -31,13 +31,18 @@ class Checkpoint:
     def check_fits(self, config: TrainingConfig, network: UNet) -> None:
         """Complain if another recipe or network is to go on from here.
 
+        For how long may differ where nothing in the recipe depends on it.
+
         Raises
         ------
         ValueError
             The message names what differs.
         """
+        now = _flat(config.to_dict())
+        if config.schedule == "constant" and network.config.normalisation != "batch":
+            del now["steps"], now["minutes"]
         for what, mine, other in (
-            ("recipe", _flat(self.values["config"]), _flat(config.to_dict())),
+            ("recipe", _flat(self.values["config"]), now),
             ("network", self.values["network"], network.config.to_dict()),
         ):
             differing = [name for name, value in other.items() if mine.get(name) != value]

@@ -197,6 +197,20 @@ def test_a_checkpoint_of_another_recipe_is_refused(changes, message):
         next(training(model, RECIPE.replace(**changes), resume=checkpoint))
 
 
+def test_a_finished_training_whose_rate_is_constant_goes_on_with_more_steps():
+    model = tiny_model("background", "disc", "edge", dropout=0.3, normalisation="none")
+    config = RECIPE.replace(schedule="constant", validate_every=0)
+    whole = finish(training(model, config.replace(steps=9)))
+
+    seen = []
+    finish(training(model, config.replace(steps=4)), seen.append)
+    checkpoint = on_disk_and_back(seen[-1].checkpoint)
+    resumed = finish(training(model, config.replace(steps=9), resume=checkpoint))
+
+    assert checkpoint.values["step"] == 4
+    assert_same_training(resumed, whole)
+
+
 def test_a_checkpoint_of_another_network_is_refused():
     checkpoint = next(training(tiny_model("background", "disc", "edge"))).checkpoint
     other = tiny_model("background", "disc", "edge", width=8)
