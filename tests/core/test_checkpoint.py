@@ -200,12 +200,13 @@ def test_a_checkpoint_of_another_recipe_is_refused(changes, message):
 def test_a_finished_training_whose_rate_is_constant_goes_on_with_more_steps():
     model = tiny_model("background", "disc", "edge", dropout=0.3, normalisation="none")
     config = RECIPE.replace(schedule="constant", validate_every=0)
-    whole = finish(training(model, config.replace(steps=9)))
+    whole = finish(training(model, config.replace(steps=9), validation=()))
 
     seen = []
-    finish(training(model, config.replace(steps=4)), seen.append)
+    finish(training(model, config.replace(steps=4), validation=()), seen.append)
     checkpoint = on_disk_and_back(seen[-1].checkpoint)
-    resumed = finish(training(model, config.replace(steps=9), resume=checkpoint))
+    more = config.replace(steps=9)
+    resumed = finish(training(model, more, resume=checkpoint, validation=()))
 
     assert checkpoint.values["step"] == 4
     assert_same_training(resumed, whole)
