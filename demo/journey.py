@@ -49,7 +49,7 @@ FREQUENT, RARE = 160, 96
 
 PAINTED_SECTIONS = (5, 7)
 STROKES_PER_SECTION = 12
-STROKES_OF_NEW_CLASS = 3
+STROKES_OF_NEW_CLASS = 12
 LEARNING_STEPS = 150
 SCORED = ("membrane", "mitochondrion")
 
@@ -206,14 +206,16 @@ class Journey:
         """Paint a class that the network has never heard of, beside *Project* and *Export*."""
         dock, z = self.dock, PAINTED_SECTIONS[0]
         with self.only(dock.project_group, dock.correct_group, dock.export_group):
+            self.fit()
             show_section(self.viewer, dock.session.image_layer, (z,))
             self.await_view()
             dock.correct_group.add.click()
             dock.correct_group.rename(number, name)
             for _ in range(STROKES_OF_NEW_CLASS):
                 corrections = dock.keeper.corrections()
-                # Only what is to be painted counts as a mistake.
-                mask = np.where(labels[z] == number, dock.session.mask.data[z], labels[z])
+                # Only mistakes of this class count.
+                found = dock.session.mask.data[z]
+                mask = np.where((labels[z] == number) | (found == number), found, labels[z])
                 stroke = next_stroke(mask, labels[z], corrections.data[z])
                 if stroke is None:
                     break

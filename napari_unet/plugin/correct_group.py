@@ -59,7 +59,7 @@ class CorrectGroup(Group):
         self._keeper = keeper
         self._watched: Labels | None = None
         self._counted: Annotations | None = None
-        self._pieces = 0
+        self._pieces = self._classes_held_out = 0
         self._filling = False
         self.table = QTableWidget(0, 3)
         self.table.setHorizontalHeaderLabels(["", "Class", "Painted"])
@@ -286,6 +286,7 @@ class CorrectGroup(Group):
         if self._counted is not session.strokes.held_out:  # most strokes leave it as it is
             self._counted = session.strokes.held_out
             self._pieces = session.strokes.held_out_pieces
+            self._classes_held_out = int((session.strokes.held_out.counts() > 0).sum())
         pieces = self._pieces
         self.held_out.setVisible(bool(pieces))
         if not pieces:
@@ -298,8 +299,10 @@ class CorrectGroup(Group):
                 f" IoU there: live head {rivals.head_iou:.2f}, network alone "
                 f"{rivals.network_iou:.2f}; the {shown} is shown."
             )
-        else:
+        elif self._classes_held_out < 2:
             text += " Two classes are needed to measure."
+        else:
+            text += " It is measured with the next answer."
         self.held_out.setText(text)
 
     def _enable(self, _: Any = None) -> None:
