@@ -23,6 +23,7 @@ import torch
 from benchmarks.report import table, write_section
 from benchmarks.responsiveness import Heartbeat, linger
 from demo.mouse import paint_stroke, wait_until
+from napari_unet.core.devices import choose_device, describe
 from napari_unet.core.synthetic import synthetic_stack
 from napari_unet.plugin.contributions import open_dock
 from napari_unet.plugin.dock import UNetDock
@@ -172,7 +173,7 @@ def main() -> None:
         ]
     )
     print(text)
-    write_section("How quickly a stroke is answered", text)
+    write_section(f"How quickly a stroke is answered, {describe(choose_device('auto'))}", text)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from napari_unet.core.model import UNetModel
 from napari_unet.core.prediction import known_statistics, never
 from napari_unet.core.training import Growing, TrainingStep, train
 
-LAST_LOOK_SECONDS = 0.5
+LAST_LOOK_SECONDS = 0.25
 """How long it is waited for figures of the newest weights when somebody stops.
 
 Where that is too short, the best weights that were looked at before are kept.
