@@ -297,6 +297,29 @@ def test_strokes_that_are_all_wrong_do_not_make_the_model_worse(
     assert "held-out paint" in dock.learn_group.status.text()
 
 
+def test_paint_held_out_while_it_learns_brings_back_what_learning_began_with(
+    viewer: Viewer, dock: UNetDock, misled: Labels
+) -> None:
+    dock.learn_group.options["memory"].value = 0
+    dock.learn_group.options["learning_rate"].value = 0.01
+    session, first = dock.session, dock.session.model
+    strokes, nothing = session.strokes, Annotations(session.classes)
+    session.strokes = Strokes(
+        strokes.learnt, nothing, strokes.painted, strokes.pieces, strokes.sides
+    )
+    shown = start(dock)
+    wait_until(lambda: session.version == 1 and shown[-1].step >= 15, 120, "weights that do harm")
+    session.strokes = strokes
+    wait_until(lambda: session.version == 0, 60, "the weights that it began with")
+    assert session.model.network is first.network
+    dock.learn_group.stop.click()
+    await_idle(dock)
+    assert session.version == 0
+    assert session.model.network is first.network
+    assert [each.number for each in session.versions] == [0, 1]
+    assert session.versions[1].iou < session.versions[0].iou
+
+
 def listed(ious: list[float | None], begun: tuple[int, ...] = (0,)) -> list[KeptVersion]:
     return [
         KeptVersion(number, "em-lite", 10 * number, iou, 2, begins=number in begun)
