@@ -552,7 +552,7 @@ def _record(
         "config": config.to_dict(),
         "steps": steps,
         "seconds": round(seconds, 1),
-        "loss": None if math.isnan(loss) else round(loss, 5),
+        "loss": round(loss, 5) if math.isfinite(loss) else None,
         "curve": curve.points,
         "device": device.type,
         "versions": {
