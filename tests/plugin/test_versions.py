@@ -337,6 +337,14 @@ def test_a_long_list_of_versions_loses_the_oldest_that_nobody_needs() -> None:
     assert len(kept) == MOST_VERSIONS
 
 
+def test_what_did_best_is_told_by_those_measured_on_the_most_paint() -> None:
+    versions = listed([0.5, 0.9, 0.7, *[0.6] * MOST_VERSIONS])
+    versions[2:] = [replace(each, pieces=4) for each in versions[2:]]
+    kept = [each.number for each in fewer(versions, {0})]
+    assert 2 in kept
+    assert 1 not in kept
+
+
 def test_of_versions_that_did_equally_well_the_newest_stays() -> None:
     versions = listed([None, *[0.7] * (MOST_VERSIONS + 1)], begun=())
     kept = [each.number for each in fewer(versions, set(range(MOST_VERSIONS + 1)))]
@@ -361,7 +369,8 @@ def test_learning_on_keeps_what_is_in_use_what_is_looked_at_and_what_did_best(
     )
     ious = [0.0] * (MOST_VERSIONS + 4)
     ious[2] = 1.0
-    session.versions = tuple(replace(each, model=model) for each in listed(ious))
+    pieces = session.strokes.held_out_pieces
+    session.versions = tuple(replace(each, model=model, pieces=pieces) for each in listed(ious))
     session.version, session.looked_at = 3, 5
     trainer = Trainer(session)
     assert trainer.start(QUICK_TRAINING.replace(steps=2))
