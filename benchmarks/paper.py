@@ -71,7 +71,6 @@ VARIANTS = (
     Variant("16 channels, without border weights", 16, 4000, NO_BORDERS),
     Variant("16 channels, without both", 16, 4000, NO_ELASTIC + NO_BORDERS),
     Variant("original recipe", 64, 1500),
-    Variant("original recipe", 64, 3000),
 )
 
 
