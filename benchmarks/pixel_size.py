@@ -78,7 +78,7 @@ def main() -> None:
         "What the pixel size gains",
         "Made by `python -m benchmarks.pixel_size`: F1 without → with the pixel size. Reduced "
         "sections were averaged over\nlarger pixels before; as fewer pixels hold the same "
-        "membrane, their figures do not compare with those of whole ones. A tenth beside the size\n"
+        "membrane, their figures do not compare with\nthose of whole ones. A tenth beside the size "
         "that was learnt it changes little, in either direction.\n\n"
         + table(["network", "sections", "nm/px", "membrane F1", "mitochondrion F1"], rows),
     )

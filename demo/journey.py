@@ -4,9 +4,9 @@ Usage: python -m demo.journey [STACK]
 
 Opens a real window, paints with a real mouse and leaves ``demo-output/``: screenshots before
 and after the correction, of a place worth painting, of an earlier version and of a new class, the
-training curve, exported labels and ``summary.json``. The screenshots are the pictures of the README. Without a
-STACK it takes the synthetic sample, whose true labels say where to paint and how well the
-network does on sections without paint. A stack of your own comes without true labels, so
+training curve, exported labels and ``summary.json``. The screenshots are the pictures of the
+README. Without a STACK it takes the synthetic sample, whose true labels say where to paint and how
+well the network does on sections without paint. A stack of your own comes without true labels, so
 there nothing is painted.
 """
 

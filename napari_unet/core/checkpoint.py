@@ -40,6 +40,20 @@ class Checkpoint:
         """
         now = _flat(config.to_dict())
         if config.schedule == "constant" and network.config.normalisation != "batch":
+            step, seconds = self.values["step"], self.values["seconds"]
+            if 0 < config.steps < step:
+                raise ValueError(
+                    f"The checkpoint is of step {step}, beyond the {config.steps} steps asked for. "
+                    "Ask for more, or begin anew with another checkpoint file."
+                )
+            if config.minutes != self.values["config"]["minutes"] and (
+                0 < 60 * config.minutes < seconds
+            ):
+                raise ValueError(
+                    f"The checkpoint is of {seconds / 60:.1f} minutes of training, beyond the "
+                    f"{config.minutes:g} asked for. Ask for more, or begin anew with another "
+                    "checkpoint file."
+                )
             del now["steps"], now["minutes"]
         for what, mine, other in (
             ("recipe", _flat(self.values["config"]), now),

@@ -23,7 +23,9 @@ from napari_unet.core.training import Growing, TrainingStep, train
 LAST_LOOK_SECONDS = 0.25
 """How long it is waited for figures of the newest weights when somebody stops.
 
-Where that is too short, the best weights that were looked at before are kept.
+Where that is too short, the best weights that were looked at before are kept. Whether these still
+do as well as what learning began with is measured first, however long it takes, if paint was held
+out since they were looked at.
 """
 
 
@@ -71,7 +73,7 @@ class LearningStep:
     first: Version | None = None
     """What learning began with, measured on the same strokes."""
     scores: Scores | None = None
-    """Of the new weights on the held-out strokes, better or not."""
+    """Of the new weights on the held-out strokes, better or not; None if that was not waited for."""
 
 
 def learn(
@@ -182,25 +184,23 @@ class _Judge:
         self._device = device
         self._hurries = hurries
         with suppress(MeasuringStoppedError):
-            self._judge_anew()
+            self._judge_anew(hurries)
 
     def look_at(self, step: TrainingStep) -> LearningStep:
         """Return what came of a step of training that hands out weights."""
         assert step.model is not None
-        earlier = self.best
-        try:
-            before = self.best
-            if not _are_alike(self._judged_on.held_out, self.strokes.held_out):
-                before = self._judge_anew()  # figures of other strokes do not compare
-            best = self.best
-            new = self._measured(best.number or self._highest + 1, step.model)
-        except MeasuringStoppedError:
-            return LearningStep(step)
-        if new.iou is not None and best.iou is not None and new.iou > best.iou:
-            new = replace(new, number=self._highest + 1)
-        if new.iou is None or best.iou is None or new.iou >= best.iou:
-            self.best = new
-            self._highest = max(self._highest, new.number)
+        before = earlier = self.best
+        if not _are_alike(self._judged_on.held_out, self.strokes.held_out):
+            before = self._judge_anew()  # figures of other strokes do not compare
+        best, new = self.best, None
+        with suppress(MeasuringStoppedError):
+            new = self._measured(best.number or self._highest + 1, step.model, self._hurries)
+        if new is not None:
+            if new.iou is not None and best.iou is not None and new.iou > best.iou:
+                new = replace(new, number=self._highest + 1)
+            if new.iou is None or best.iou is None or new.iou >= best.iou:
+                self.best = new
+                self._highest = max(self._highest, new.number)
         return LearningStep(
             step,
             self.best,
@@ -208,30 +208,30 @@ class _Judge:
             changed=self.best.model is not earlier.model,
             before=before,
             first=self._first,
-            scores=new.scores,
+            scores=None if new is None else new.scores,
         )
 
-    def _judge_anew(self) -> Version:
+    def _judge_anew(self, should_stop: Callable[[], bool] = never) -> Version:
         """Measure what learning began with, and the best so far, and take the better of them.
 
         Returns what was the best.
         """
-        first = best = self._measured(0, self._first.model)
+        first = best = self._measured(0, self._first.model, should_stop)
         if self.best is not self._first:
-            best = self._measured(self.best.number, self.best.model)
+            best = self._measured(self.best.number, self.best.model, should_stop)
         self._judged_on, self._first, self.best = self.strokes, first, best
         if first.iou is not None and best.iou is not None and first.iou > best.iou:
             self.best = first
         return best
 
-    def _measured(self, number: int, model: UNetModel) -> Version:
+    def _measured(self, number: int, model: UNetModel, should_stop: Callable[[], bool]) -> Version:
         scores = measure(
             model,
             self._image,
             self.strokes.held_out,
             statistics=self._statistics,
             device=self._device,
-            should_stop=self._hurries,
+            should_stop=should_stop,
         )
         return Version(number, model, scores, self.strokes.held_out_pieces)
 

@@ -23,8 +23,11 @@ PRESETS = {"original": ORIGINAL_NETWORK, "light": LIGHT_NETWORK}
 """Networks that can be trained from nothing."""
 
 SAME_PIXEL_SIZE = 1.05
-"""Pixel sizes whose ratio is at most this are taken as the same. A tenth beside
-the size that was learnt, resampling helps some structures and harms others a little."""
+"""Pixel sizes whose ratio is at most this are taken as the same.
+
+A tenth beside the size that was learnt, resampling helps some structures and harms others a little;
+it is done from a twentieth on, so that figures and strokes are always of about one size.
+"""
 
 LARGEST_MAGNIFICATION = 4.0
 """Images are neither enlarged nor reduced by more than this."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 
 _listener: ContextVar[Callable[[str], None] | None] = ContextVar("listener", default=None)
@@ -37,4 +37,5 @@ def listening(listener: Callable[[str], None]) -> Iterator[None]:
     try:
         yield
     finally:
-        _listener.reset(token)
+        with suppress(ValueError):  # a generator that was dropped may end in another thread
+            _listener.reset(token)

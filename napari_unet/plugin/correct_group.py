@@ -301,7 +301,7 @@ class CorrectGroup(Group):
             )
         elif self._classes_held_out < 2:
             text += " Two classes are needed to measure."
-        else:
+        elif self.answer.isChecked():
             text += " It is measured with the next answer."
         self.held_out.setText(text)
 

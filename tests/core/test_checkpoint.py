@@ -212,6 +212,26 @@ def test_a_finished_training_whose_rate_is_constant_goes_on_with_more_steps():
     assert_same_training(resumed, whole)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 3}, "The checkpoint is of step 4, beyond the 3 steps asked for. Ask for more"),
+        ({"steps": 0, "minutes": 1.0}, r"of 1\.5 minutes of training, beyond the 1 asked for"),
+    ],
+    ids=["steps", "minutes"],
+)
+def test_a_checkpoint_of_a_longer_training_is_refused(changes, message):
+    model = tiny_model("background", "disc", "edge", normalisation="none")
+    config = RECIPE.replace(schedule="constant", validate_every=0, steps=4)
+    seen = []
+    finish(training(model, config, validation=()), seen.append)
+    checkpoint = on_disk_and_back(seen[-1].checkpoint)
+    checkpoint.values["seconds"] = 90.0
+
+    with pytest.raises(ValueError, match=message):
+        next(training(model, config.replace(**changes), resume=checkpoint))
+
+
 def test_a_checkpoint_of_another_network_is_refused():
     checkpoint = next(training(tiny_model("background", "disc", "edge"))).checkpoint
     other = tiny_model("background", "disc", "edge", width=8)

@@ -231,8 +231,37 @@ def test_stopping_waits_only_a_moment_for_the_figures_of_the_newest_weights(able
         able, image, strokes, config, device="cpu", should_stop=lambda: len(shown) >= 2, clock=clock
     )
     kept = finish(work, shown.append)
-    assert (shown[-1].best is not None) == (seconds < learning.LAST_LOOK_SECONDS)
+    assert (shown[-1].scores is not None) == (seconds < learning.LAST_LOOK_SECONDS)
     assert same(weights(kept), weights(able))  # which did better than the others looked at
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.1, 1.0], ids="{:g} s a reading".format)
+def test_paint_held_out_just_before_stopping_brings_back_what_learning_began_with(
+    able, seconds
+) -> None:
+    image, annotations = disc_image(2)
+    strokes = halves(turned_round(annotations), annotations)
+    at_first = Strokes(strokes.learnt, Annotations(annotations.classes))
+    shown: list[LearningStep] = []
+    work = learn(
+        able,
+        image,
+        at_first,
+        LEARNING.replace(steps=0),
+        device="cpu",
+        should_stop=lambda: len(shown) >= 12,
+        clock=partial(next, itertools.count(0, seconds)),
+    )
+    news = None
+    while True:
+        try:
+            shown.append(work.send(news))
+        except StopIteration as end:
+            kept = end.value
+            break
+        news = strokes if len(shown) == 12 else None
+    assert same(weights(kept), weights(able))
+    assert (shown[-1].best.number, shown[-1].changed) == (0, True)
 
 
 def test_strokes_sent_meanwhile_are_learnt_from(able) -> None:

@@ -32,6 +32,20 @@ def test_each_thread_hears_what_is_told_in_it_however_they_overlap():
     assert heard == {"first": ["from first"], "second": ["from second"]}
 
 
+def test_a_generator_that_listened_may_end_in_another_thread():
+    def work():
+        with listening(lambda message: None):
+            yield
+
+    dropped = work()
+    thread = threading.Thread(target=next, args=(dropped,))
+    thread.start()
+    thread.join(20)
+    dropped.close()
+    with pytest.warns(UserWarning, match="Memory ran short"):
+        tell("Memory ran short")
+
+
 def test_after_listening_it_is_a_warning_again():
     with listening(lambda message: None):
         pass
