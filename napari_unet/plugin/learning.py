@@ -282,8 +282,7 @@ def kept_safe(learning: Work, path: Path, path_of: Callable[[Version], Path]) ->
                 told = True
                 tell(
                     f"What is learnt cannot be kept on disk ({problem}) Export the model when "
-                    "you stop.",
-                    stacklevel=1,
+                    "you stop."
                 )
         news = yield step
 

@@ -60,7 +60,7 @@ def let_live(seconds: float) -> None:
 
 
 def await_idle(dock: UNetDock) -> None:
-    wait_until(lambda: dock.trainer.state == IDLE, 120, "the training to end")
+    wait_until(lambda: dock.trainer.state == IDLE, 60, "the training to end")
 
 
 def test_learning_changes_the_overlay_where_was_painted(

@@ -107,7 +107,7 @@ def test_window_draws_a_stroke_and_its_answer_at_once(
 def late_answers(
     viewer: Viewer, dock: UNetDock, image_layer: Image, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Event]:
-    """Answers to all but a first stroke come only when this is set; the window has patience."""
+    """Answers to all but a first stroke come only when this is set."""
     paint(viewer, dock, 2)
     await_rest(dock)
     come = Event()
@@ -117,9 +117,14 @@ def late_answers(
         return fit_head(*arguments)
 
     monkeypatch.setattr(answering, "fit_head", late)
-    monkeypatch.setattr(stillness, "PATIENCE_MILLISECONDS", 60_000)
     yield come
     come.set()
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The window waits for answers as long as it takes."""
+    monkeypatch.setattr(stillness, "PATIENCE_MILLISECONDS", 60_000)
 
 
 def held(viewer: Viewer, dock: UNetDock) -> QMainWindow:
@@ -132,17 +137,18 @@ def held(viewer: Viewer, dock: UNetDock) -> QMainWindow:
 
 
 def test_window_whose_answer_does_not_come_draws_itself_after_a_moment(
-    viewer: Viewer, dock: UNetDock, late_answers: Event, monkeypatch: pytest.MonkeyPatch
+    viewer: Viewer, dock: UNetDock, late_answers: Event
 ) -> None:
-    monkeypatch.setattr(stillness, "PATIENCE_MILLISECONDS", 1000)
     window = held(viewer, dock)
     wait_until(window.updatesEnabled, 60, "a picture")
     assert dock.live.answering
+    late_answers.set()
+    await_rest(dock)
 
 
 @pytest.mark.parametrize("what", ["paint", "zoom", "section"])
 def test_window_that_waits_for_an_answer_draws_itself_where_somebody_goes_on(
-    viewer: Viewer, dock: UNetDock, late_answers: Event, what: str
+    viewer: Viewer, dock: UNetDock, late_answers: Event, patient: None, what: str
 ) -> None:
     window = held(viewer, dock)
     if what == "paint":
@@ -156,7 +162,7 @@ def test_window_that_waits_for_an_answer_draws_itself_where_somebody_goes_on(
 
 
 def test_window_closed_while_it_waits_for_an_answer_is_let_go_of(
-    viewer: Viewer, dock: UNetDock, late_answers: Event
+    viewer: Viewer, dock: UNetDock, late_answers: Event, patient: None
 ) -> None:
     held(viewer, dock)
     project = dock.session.project
