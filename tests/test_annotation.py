@@ -180,7 +180,7 @@ def test_a_forest_finds_more_after_a_few_strokes(task):
     assert found["points"][-1]["annotation_seconds"] == pytest.approx(seconds)
 
 
-def test_the_live_head_learns_and_a_replay_paints_the_same_pixels(
+def test_the_live_head_learns_and_a_replay_in_a_smaller_window_paints_the_same_pixels(
     task, base, make_napari_viewer, monkeypatch, tmp_path
 ):
     from benchmarks.annotation.window import Parts, Window
@@ -192,7 +192,9 @@ def test_the_live_head_learns_and_a_replay_paints_the_same_pixels(
     tool.close()
     strokes = [HandStroke.from_dict(each) for each in json.loads(json.dumps(recorded["strokes"]))]
 
-    tool = Window(task, base, head_only, 0.0, make_napari_viewer(show=True))
+    viewer = make_napari_viewer(show=True)
+    tool = Window(task, base, head_only, 0.0, viewer)
+    viewer.window.resize(1411, 947)
     again = run(task, tool, replaying(strokes), 4)
     tool.close()
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import napari
 import numpy as np
@@ -15,7 +17,7 @@ from qtpy.QtWidgets import QApplication
 from benchmarks.annotation.annotator import HandStroke
 from benchmarks.annotation.tasks import KNOWN, Task
 from benchmarks.annotation.tool import Mask, Stopwatch, classes_of
-from demo.mouse import paint_stroke, wait_until
+from demo.mouse import canvas_of, paint_stroke, wait_until
 from napari_unet.core.config import TrainingConfig
 from napari_unet.core.image import ImageArray
 from napari_unet.core.live import LiveModel
@@ -25,6 +27,10 @@ from napari_unet.core.training import nothing_to_learn
 from napari_unet.plugin.contributions import open_dock
 from napari_unet.plugin.layers import show_section
 from napari_unet.plugin.learning import IDLE, PAUSED, RUNNING
+
+OFF_CENTRE = 0.37
+"""Of a pixel, by which the view is beside the middle of one, so that the mouse is never just
+between two pixels and rounding takes it to the one or to the other."""
 
 PATIENCE = 300
 """Seconds after which something that does not come about is an error."""
@@ -75,7 +81,7 @@ class Window:
         self._viewer.add_image(task.grey, name="stack", scale=side, units=("nm",) * 3)
         wait_until(lambda: dock.session.corrections is not None, PATIENCE, "the layers")
         _linger(0.5)  # the layout
-        getattr(self._viewer, "fit_to_view", self._viewer.reset_view)()
+        self._scale = self._fit()
         if task.target > len(KNOWN):
             dock.correct_group.add_class()
             dock.correct_group.rename(task.target, task.target_name)
@@ -106,6 +112,7 @@ class Window:
         corrections = self._dock.keeper.corrections()
         self._dock.correct_group.choose(stroke.number)
         corrections.brush_size = stroke.brush
+        self._look()
         paint_stroke(self._viewer, corrections, stroke.path)
         self._released = self.watch.seconds
         self._strokes += 1
@@ -130,8 +137,9 @@ class Window:
             own = session.image if image is None else image
             found = np.zeros((len(sections), *own.shape[-2:]), np.uint8)
             places = {(section,): place for place, section in enumerate(sections)}
+            # A window that opens another stack begins with the network alone.
             for tile in predict(
-                session.in_use,
+                session.in_use if image is None else session.model,
                 own,
                 sections=list(places),
                 statistics=session.statistics if image is None else None,
@@ -161,6 +169,35 @@ class Window:
         wait_until(lambda: self._dock.session.model is not before, PATIENCE, f"the model {base}")
         if classes_of(self._dock.session.model) != KNOWN:
             raise ValueError(f"{base} must know {' and '.join(KNOWN)}, and nothing else.")
+
+    def _fit(self) -> float:
+        """Show the whole stack; return how many pixels of the screen one of its pixels takes.
+
+        Rounded, so that it is the same beside a dock that is a little wider.
+        """
+        getattr(self._viewer, "fit_to_view", self._viewer.reset_view)()
+        return math.floor(8 * self._camera.zoom * self._task.pixel_size) / 8
+
+    def _look(self) -> None:
+        """Have the same pixels of the stack under the same pixels of the mouse as at every stroke.
+
+        The dock's width, and so the canvas's, changes with what it has to say. From the middle of
+        a canvas the mouse is whole pixels away, or half ones.
+        """
+        canvas, pixel_size = canvas_of(self._viewer), self._task.pixel_size
+        zoom = self._scale / pixel_size
+        self._camera.zoom = zoom
+        centre = [
+            (size // 2 + OFF_CENTRE) * pixel_size + extent % 2 / 2 / zoom
+            for size, extent in zip(
+                self._task.grey.shape[-2:], (canvas.height(), canvas.width()), strict=True
+            )
+        ]
+        self._camera.center = (*self._camera.center[:-2], *centre)
+
+    @property
+    def _camera(self) -> Any:
+        return getattr(self._viewer, "scene", self._viewer).camera  # napari 0.9 moved it
 
     def _train(self) -> None:
         """Press *Start* as soon as there is something to learn."""
