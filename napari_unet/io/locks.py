@@ -33,7 +33,8 @@ class Lock:
         self._file = file
         self._note = note
         self._keep = keep
-        self._lock = filelock.FileLock(file)
+        # It is the process that has it: another thread may give it back.
+        self._lock = filelock.FileLock(file, thread_local=False)
 
     def take(self) -> Self:
         """Take the lock, or complain at once.

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from napari.layers import Image
+from napari.layers import Image, Labels
 from napari.utils.notifications import show_error, show_warning
 from napari.viewer import Viewer
 from qtpy.QtCore import QObject, QTimer, Signal
@@ -85,6 +86,9 @@ class ProjectKeeper(QObject):
         self._keeper = keeper
         self._recipe = recipe
         self._opening = False
+        self._corrections: Labels | None = None
+        self._maker = ThreadPoolExecutor(1, "make a project")
+        self._made: Future[Project] | None = None
         self._copying: Path | None = None
         self._told = ""
         self._kept_models: dict[Path, UNetModel] = {}
@@ -96,7 +100,7 @@ class ProjectKeeper(QObject):
         self._soon.timeout.connect(self.save)
         events = session.events
         events.image_layer.connect(self.close)
-        events.corrections.connect(self.close)  # removed, or another: its paint is another's
+        events.corrections.connect(self._watch)
         events.strokes.connect(self._on_strokes)
         events.versions.connect(self.save)
         for each in (events.classes, events.image, events.model, events.prediction):
@@ -107,7 +111,8 @@ class ProjectKeeper(QObject):
     def let_go(self) -> None:
         """Save, close, and stop following the viewer."""
         self._viewer.dims.events.point.disconnect(self._save_soon)
-        self.close()
+        self._watch(None)
+        self._maker.shutdown(wait=False)
         self._masks.let_go()
 
     # --- what others may ask -------------------------------------------------------------
@@ -132,7 +137,9 @@ class ProjectKeeper(QObject):
         folder = folder if folder.suffix == SUFFIX else folder.with_name(folder.name + SUFFIX)
         project = self.project
         if project is None:
-            self._create(folder)
+            self._discard()
+            self._begin(folder)
+            self._take_up()
             return
         if folder.exists():
             raise FileWriteError(f"{folder} is there already. Choose another name.")
@@ -215,7 +222,10 @@ class ProjectKeeper(QObject):
 
     def close(self) -> None:
         """Save the project, and let others open it."""
-        if self.project is not None and not self._opening:
+        if self._opening:
+            return
+        self._discard()
+        if self.project is not None:
             self.save()
             self._end()
             self.changed.emit()
@@ -228,6 +238,20 @@ class ProjectKeeper(QObject):
 
     # --- making one ----------------------------------------------------------------------
 
+    def _watch(self, layer: Labels | None) -> None:
+        self.close()  # the paint of another layer is another's
+        if self._corrections is not None:
+            self._corrections.events.labels_update.disconnect(self._on_dab)
+        self._corrections = layer
+        if layer is not None:
+            layer.events.labels_update.connect(self._on_dab)
+
+    def _on_dab(self, _: object = None) -> None:
+        """Have the project made while its first stroke is painted: the window need not wait."""
+        if self.project is None and self._made is None and not self._opening:
+            with self._complaining():
+                self._begin()
+
     def _on_strokes(self, strokes: Strokes) -> None:
         session = self._session
         if self._opening or session.image is None or session.corrections is None:
@@ -236,32 +260,50 @@ class ProjectKeeper(QObject):
             if self.project is None:
                 if not strokes.painted:
                     return
-                self._create(default_folder(session.image_layer, session.image.name))
+                if self._made is None:
+                    self._begin()
+                self._take_up()
             assert self.project is not None
             self.project.paint(strokes)
 
-    def _create(self, folder: Path) -> None:
+    def _begin(self, folder: Path | None = None) -> None:
+        """Begin to make the project in a thread, if not told otherwise in the default folder."""
         session = self._session
         image, layer = session.image, session.image_layer
         if image is None or layer is None:
             raise FileWriteError("There is no image to make a project for. Open one first.")
+        folder = folder or default_folder(layer, image.name)
         path, sample = path_of(layer), layer.source.sample or ()
-        folder.parent.mkdir(parents=True, exist_ok=True)
         source = image_source(image, folder, path, tuple(sample))
         if not path and not sample:
             source = replace(source, path=str(folder / IMAGE), beside=IMAGE)
-        project = create_project(folder, self._state(source))
-        session.project = project
-        if source.beside == IMAGE:  # it is nowhere else
-            job = Job(
-                "Keep the image", call(partial(write_image, folder / IMAGE, image)), parent=self
-            )
-            job.start()
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        self._made = self._maker.submit(create_project, folder, self._state(source))
+
+    def _take_up(self) -> None:
+        """Work in the project that is being made."""
+        session = self._session
+        made, self._made = self._made, None
+        assert made is not None
+        assert session.image is not None
+        session.project = project = made.result()
+        if project.state.image.beside == IMAGE:  # it is nowhere else
+            write = partial(write_image, project.folder / IMAGE, session.image)
+            Job("Keep the image", call(write), parent=self).start()
         with self._complaining():
             project.paint(session.strokes)
             self.save()
         self._masks.keep_all()
         self.changed.emit()
+
+    def _discard(self) -> None:
+        """Leave nothing of a project whose first stroke came to nothing."""
+        made, self._made = self._made, None
+        if made is not None:
+            with suppress(FileWriteError, OSError):
+                project = made.result()
+                project.close()
+                shutil.rmtree(project.folder)
 
     def _keep_models(self, project: Project) -> None:
         """See that the project can be opened where files of models elsewhere are not."""

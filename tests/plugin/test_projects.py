@@ -23,6 +23,7 @@ from tests.plugin.test_learning import await_idle, start
 
 ROWS = (20.0, 40.0, 60.0, 80.0)
 COLUMNS = {1: 20.0, 2: 80.0}
+SHORT = [(20.0, 20.0), (20.0, 40.0)]
 
 
 def paint(viewer: Viewer, dock: UNetDock, rows=ROWS) -> Labels:
@@ -80,6 +81,39 @@ def test_the_first_stroke_makes_a_project_beside_the_file(
     (z,) = project.painted().painted
     np.testing.assert_array_equal(project.painted().painted[z], layer.data[z])
     project.close()
+
+
+def test_the_project_is_made_while_its_first_stroke_is_painted(
+    viewer: Viewer, dock: UNetDock, opened: Image, file: Path
+) -> None:
+    folder = file.with_suffix(".unet")
+
+    def while_the_button_is_down() -> None:
+        wait_until((folder / "project.json").exists, 20, "the project")
+        assert dock.session.project is None  # the stroke has not ended
+
+    dock.correct_group.choose(1)
+    paint_stroke(viewer, viewer.layers["corrections"], SHORT, while_the_button_is_down)
+
+    assert dock.session.project.folder == folder
+    assert dock.session.project.painted().painted
+    assert [each.name for each in file.parent.glob("*.unet")] == [folder.name]
+
+
+def test_a_first_stroke_that_comes_to_nothing_leaves_no_project(
+    viewer: Viewer, dock: UNetDock, opened: Image, file: Path
+) -> None:
+    folder = file.with_suffix(".unet")
+
+    def while_the_button_is_down() -> None:
+        wait_until((folder / "project.json").exists, 20, "the project")
+        viewer.layers.remove("corrections")
+
+    dock.correct_group.choose(1)
+    paint_stroke(viewer, viewer.layers["corrections"], SHORT, while_the_button_is_down)
+
+    wait_until(lambda: not folder.exists(), 20, "the project to be gone")
+    assert dock.session.project is None
 
 
 def test_every_stroke_undo_and_redo_is_on_disk_at_once(
