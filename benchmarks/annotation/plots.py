@@ -16,11 +16,15 @@ COLOURS = (
 )  # fmt: skip
 """Told apart also by people who see few colours (M. Okabe, K. Ito)."""
 
-AXES = (("strokes", "strokes"), ("annotation_seconds", "seconds of annotation"))
+AXES = (
+    ("strokes", "strokes"),
+    ("annotation_seconds", "seconds of annotation"),
+    ("machine_seconds", "seconds of the machine"),
+)
 
 
 def plot(records: dict[str, Record], path: Path) -> None:
-    """Write a picture of F1 after strokes, and after seconds of annotation.
+    """Write a picture of F1 after strokes, after seconds of annotation, and of the machine.
 
     Parameters
     ----------
@@ -33,7 +37,7 @@ def plot(records: dict[str, Record], path: Path) -> None:
     layout = pyqtgraph.GraphicsLayoutWidget()
     layout.setAttribute(Qt.WA_DontShowOnScreen)
     layout.setBackground("w")
-    layout.resize(1400, 430)
+    layout.resize(1800, 430)
     beside = layout.addViewBox(0, len(AXES))
     beside.setFixedWidth(340)
     legend = pyqtgraph.LegendItem(labelTextColor="k")

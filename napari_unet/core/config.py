@@ -207,8 +207,8 @@ class TrainingConfig(Config):
     )
     border_weight: float = option(
         0.0,
-        "w0 of the paper (10): extra weight between cells that nearly touch, on fully "
-        "annotated sections; 0 switches it off.",
+        "w0 of the paper (10): extra weight between cells that nearly touch, where all around "
+        "is annotated; 0 switches it off.",
         minimum=0.0,
     )
     border_sigma: float = option(

@@ -36,8 +36,9 @@ class Version:
     Parameters
     ----------
     number
-        0 is what learning began with. Weights that do as well as the version before, or that
-        nothing could be measured of, take its number unless that is 0; better ones get a new one.
+        0 is what learning began with. Weights that do as well as the version before take its
+        number unless that is 0, as do those that nothing can be measured of where it was not
+        either; all others get a new one.
     model
         The weights, and what is known of them.
     scores
@@ -133,7 +134,7 @@ def learn(
     training = train(
         model,
         image,
-        strokes.learnt,
+        _of_painted_classes(strokes.learnt, model),
         config,
         statistics=statistics,
         device=device,
@@ -178,7 +179,7 @@ class _Judge:
     ) -> None:
         self.strokes = self._judged_on = strokes
         self.best = self._first = Version(0, model, {}, strokes.held_out_pieces)
-        self._highest = 0
+        self._highest = self._last_measured = 0
         self._image = image
         self._statistics = statistics
         self._device = device
@@ -196,11 +197,16 @@ class _Judge:
         with suppress(MeasuringStoppedError):
             new = self._measured(best.number or self._highest + 1, step.model, self._hurries)
         if new is not None:
-            if new.iou is not None and best.iou is not None and new.iou > best.iou:
+            if new.iou is None:
+                takes_its_place = best.number > self._last_measured
+            else:
+                takes_its_place = best.iou is None or new.iou == best.iou
+            if not takes_its_place:
                 new = replace(new, number=self._highest + 1)
             if new.iou is None or best.iou is None or new.iou >= best.iou:
                 self.best = new
                 self._highest = max(self._highest, new.number)
+                self._note(new)
         return LearningStep(
             step,
             self.best,
@@ -219,10 +225,16 @@ class _Judge:
         first = best = self._measured(0, self._first.model, should_stop)
         if self.best is not self._first:
             best = self._measured(self.best.number, self.best.model, should_stop)
+        self._note(best)
         self._judged_on, self._first, self.best = self.strokes, first, best
         if first.iou is not None and best.iou is not None and first.iou > best.iou:
             self.best = first
         return best
+
+    def _note(self, version: Version) -> None:
+        """Note which versions have figures: these are not replaced by weights that have none."""
+        if version.iou is not None:
+            self._last_measured = max(self._last_measured, version.number)
 
     def _measured(self, number: int, model: UNetModel, should_stop: Callable[[], bool]) -> Version:
         scores = measure(
@@ -234,6 +246,16 @@ class _Judge:
             should_stop=should_stop,
         )
         return Version(number, model, scores, self.strokes.held_out_pieces)
+
+
+def _of_painted_classes(annotations: Annotations, model: UNetModel) -> Annotations:
+    """The same without names of classes that are neither painted nor known to the network.
+
+    When these are painted, `grow` is asked; by then the live head has learnt something of them.
+    """
+    painted = np.flatnonzero(annotations.counts()) + 1
+    known = max(len(model.classes), int(painted.max(initial=0)))
+    return annotations.with_sections({}, annotations.classes[:known])
 
 
 def _are_alike(one: Annotations, other: Annotations) -> bool:

@@ -17,6 +17,14 @@ DOUBT_RADIUS = 16
 """Pixels around a contradiction in which nothing is remembered."""
 
 
+def border_reach(sigma: float) -> int:
+    """Return from which sum of distances on, in pixels, border weights are left out.
+
+    There they are under a thousandth of ``w0``.
+    """
+    return int(np.ceil(3.8 * sigma))
+
+
 def border_weights(
     cells: npt.NDArray[np.integer], w0: float = 10.0, sigma: float = 5.0
 ) -> npt.NDArray[np.float32]:
@@ -39,9 +47,8 @@ def border_weights(
     Ronneberger et al. 2015, equation 2, second term.
     """
     weights = np.zeros(cells.shape, np.float32)
-    # Beyond this sum of distances the weight is under a thousandth of w0 and is left out, so
-    # that only cells in the neighbourhood of a pixel need to be looked at.
-    reach = int(np.ceil(3.8 * sigma))
+    # Only cells in the neighbourhood of a pixel need to be looked at.
+    reach = border_reach(sigma)
     nearest = np.full(cells.shape, np.inf, np.float32)
     second = np.full(cells.shape, np.inf, np.float32)
     for number, box in enumerate(ndimage.find_objects(cells), start=1):

@@ -9,13 +9,19 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy import ndimage
 from torch import Tensor
 
-from napari_unet.core.annotations import BACKGROUND, Annotations, class_number
+from napari_unet.core.annotations import BACKGROUND, UNPAINTED, Annotations, class_number
 from napari_unet.core.augmentation import augment, mean_step, sampling_positions
 from napari_unet.core.config import NetworkConfig, TrainingConfig
 from napari_unet.core.image import GreyStatistics, ImageArray, SectionIndex
-from napari_unet.core.losses import border_weights, cells_between, class_weights
+from napari_unet.core.losses import (
+    border_reach,
+    border_weights,
+    cells_between,
+    class_weights,
+)
 from napari_unet.core.network import lost, output_size, smallest_input
 from napari_unet.core.notices import tell
 from napari_unet.core.resampling import antialiasing_deviation
@@ -185,9 +191,10 @@ class _PaintedImage:
             for index, painted in annotations.sections.items()
         }
         if self._config.border_weight and all(s.border is None for s in self._sections.values()):
+            reach = border_reach(self._border_sigma)
             tell(
-                "No section is annotated completely, so there are no border weights: the "
-                "distances to all cells must be known.",
+                "There are no border weights: all within "
+                f"{reach} pixels of a border must be annotated, and not be held out.",
                 stacklevel=2,
             )
         counts = sum((s.counts for s in self._sections.values()), np.zeros(256, np.int64))
@@ -215,8 +222,14 @@ class _PaintedImage:
     def _border(
         self, painted: npt.NDArray[np.uint8], annotations: Annotations
     ) -> npt.NDArray[np.float32] | None:
-        """The border weights of a section; they need to know every border, so all of it."""
-        if not self._config.border_weight or not painted.all():
+        """The border weights of a section, 0 where nobody said which borders are near."""
+        if not self._config.border_weight:
+            return None
+        unknown = painted == UNPAINTED
+        if unknown.any():
+            distance = ndimage.distance_transform_edt(~unknown)
+            unknown = distance <= border_reach(self._border_sigma)
+        if unknown.all():
             return None
         names = [c.name for c in annotations.classes]
         # As in the paper, cells lie in a background, unless a class of its own parts them.
@@ -224,8 +237,14 @@ class _PaintedImage:
         if self._config.border_class in names:
             border = class_number(annotations.classes, self._config.border_class)
         cells = cells_between(painted, border)
-        sigma = self._config.border_sigma / self._magnification
-        return border_weights(cells, self._config.border_weight, sigma)
+        weights = border_weights(cells, self._config.border_weight, self._border_sigma)
+        weights[unknown] = 0
+        return weights
+
+    @property
+    def _border_sigma(self) -> float:
+        """In pixels of the image."""
+        return self._config.border_sigma / self._magnification
 
     def patch(
         self, size: int, inset: int, generator: torch.Generator

@@ -131,7 +131,7 @@ class ProjectState:
 def image_source(
     image: ImageArray, folder: Path, path: str = "", sample: tuple[str, ...] = ()
 ) -> ImageSource:
-    """Return where an image lies, for a project in a folder."""
+    """Return where an image lies, for a project in a folder; nothing of it is read yet."""
     beside = ""
     if path and _is_there(Path(path)):
         path = os.path.abspath(path)  # noqa: PTH100 - links stay as the user made them
@@ -146,7 +146,7 @@ def image_source(
         str(image.dtype),
         image.scale,
         image.units,
-        fingerprint_or_none(image),
+        fingerprint="",
     )
 
 

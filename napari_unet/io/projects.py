@@ -261,30 +261,44 @@ def create_project(folder: Path, state: ProjectState) -> Project:
         folder = folder.with_name(folder.name + SUFFIX)
     try:
         folder.mkdir()
-        lock = _locked(folder)
-        (folder / VERSIONS).mkdir()
-        group = zarr.open_group(folder / ARRAYS, mode="w")
-        shape = state.image.shape
-        for name in _NAMES:
-            # A section of the mask is replaced as a whole, so that it is never of two models.
-            sides = shape[-2:] if name == "mask" else [min(CHUNK, n) for n in shape[-2:]]
-            group.create_array(
-                name,
-                shape=shape,
-                dtype=np.uint8,
-                chunks=(*(1,) * (len(shape) - 2), *sides),
-                dimension_names=[f"axis {n}" for n in range(len(shape) - 2)] + ["y", "x"],
-            )
     except FileExistsError:
         raise FileWriteError(
             f"{folder} is there already. Open it, or choose another name."
         ) from None
     except OSError as error:
-        raise FileWriteError(
-            f"The project {folder} cannot be made: {error.strerror or error}."
-        ) from error
-    _write_state(folder, state)  # last of all: without it, the folder is no project
-    return Project(folder, state, lock)
+        raise _not_made(folder, error) from error
+    lock = None
+    try:
+        lock = _locked(folder)
+        (folder / VERSIONS).mkdir()
+        _make_arrays(folder, state.image.shape)
+        _write_state(folder, state)  # last of all: without it, the folder is no project
+        return Project(folder, state, lock)
+    except BaseException as error:
+        if lock is not None:
+            lock.give_back()
+        shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise _not_made(folder, error) from error
+        raise
+
+
+def _make_arrays(folder: Path, shape: tuple[int, ...]) -> None:
+    group = zarr.open_group(folder / ARRAYS, mode="w")
+    for name in _NAMES:
+        # A section of the mask is replaced as a whole, so that it is never of two models.
+        sides = shape[-2:] if name == "mask" else [min(CHUNK, n) for n in shape[-2:]]
+        group.create_array(
+            name,
+            shape=shape,
+            dtype=np.uint8,
+            chunks=(*(1,) * (len(shape) - 2), *sides),
+            dimension_names=[f"axis {n}" for n in range(len(shape) - 2)] + ["y", "x"],
+        )
+
+
+def _not_made(folder: Path, error: OSError) -> FileWriteError:
+    return FileWriteError(f"The project {folder} cannot be made: {error.strerror or error}.")
 
 
 def open_project(folder: Path) -> Project:

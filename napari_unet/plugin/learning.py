@@ -7,8 +7,9 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from napari.utils.notifications import show_error, show_info
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_unet.core.annotations import ClassTable
 from napari_unet.core.config import TrainingConfig
@@ -29,6 +30,9 @@ IDLE, RUNNING, PAUSED, STOPPING = "idle", "running", "paused", "stopping"
 
 MOST_VERSIONS = 20
 """More than these are not listed; the oldest that nobody needs go (`fewer`)."""
+
+ANSWER_MILLISECONDS = 1000
+"""How long a new class waits for the live head, which then knows how its channel should begin."""
 
 CLOSING_SECONDS = 3.0
 """How long closing waits for the step that is being computed."""
@@ -53,6 +57,12 @@ class Trainer(QObject):
         self._paths: dict[int, Path] = {}  # of versions, by their number in this training
         self._is_elsewhere = False  # the session, with another image than is learnt from
         self.state = IDLE
+        self._highest_class = 0
+        self._awaiting = QTimer(self)
+        self._awaiting.setSingleShot(True)
+        self._awaiting.setInterval(ANSWER_MILLISECONDS)
+        self._awaiting.timeout.connect(self._send_strokes)
+        session.events.live.connect(self._on_answer)
         session.events.strokes.connect(self._on_strokes)
         session.events.image_layer.connect(self.stop)
         session.events.image.connect(self._on_image)
@@ -78,6 +88,7 @@ class Trainer(QObject):
         self._is_elsewhere = False
         self._begin_versions(model)
         image, strokes = session.image, session.strokes
+        self._highest_class = max(len(model.classes), _highest_class(strokes))
         statistics, device = session.statistics, session.device
 
         def grow(model: UNetModel, classes: ClassTable) -> UNetModel:
@@ -154,8 +165,21 @@ class Trainer(QObject):
         self.stop()
 
     def _on_strokes(self, strokes: Strokes) -> None:
+        is_new = _highest_class(strokes) > self._highest_class
+        if is_new and self._session.live is not None:
+            self._awaiting.start()
+        elif not self._awaiting.isActive():
+            self._send_strokes()
+
+    def _on_answer(self) -> None:
+        if self._awaiting.isActive():
+            self._send_strokes()
+
+    def _send_strokes(self) -> None:
+        self._awaiting.stop()
         if self._job is not None and not self._job.stopping:
-            self._job.send(strokes)
+            self._highest_class = max(self._highest_class, _highest_class(self._session.strokes))
+            self._job.send(self._session.strokes)
 
     def _on_step(self, learning: LearningStep) -> None:
         step = learning.training
@@ -285,6 +309,12 @@ def kept_safe(learning: Work, path: Path, path_of: Callable[[Version], Path]) ->
                     "you stop."
                 )
         news = yield step
+
+
+def _highest_class(strokes: Strokes) -> int:
+    """The highest number of a class that is painted to be learnt from; 0 if none is."""
+    painted = np.flatnonzero(strokes.learnt.counts()) + 1
+    return int(painted.max(initial=0))
 
 
 def _save(path: Path, model: UNetModel) -> str:

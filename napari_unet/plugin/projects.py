@@ -218,7 +218,10 @@ class ProjectKeeper(QObject):
                 self._session.versions = brought  # which comes back here
                 return
             self._keep_models(project)
-            project.save(self._state(project.state.image))
+            source = project.state.image
+            if not source.fingerprint and self._session.image is not None:
+                source = replace(source, fingerprint=fingerprint_or_none(self._session.image))
+            project.save(self._state(source))
 
     def close(self) -> None:
         """Save the project, and let others open it."""
@@ -249,7 +252,7 @@ class ProjectKeeper(QObject):
     def _on_dab(self, _: object = None) -> None:
         """Have the project made while its first stroke is painted: the window need not wait."""
         if self.project is None and self._made is None and not self._opening:
-            with self._complaining():
+            with suppress(FileWriteError, OSError):  # tried, and told of, when it has ended
                 self._begin()
 
     def _on_strokes(self, strokes: Strokes) -> None:
@@ -272,13 +275,19 @@ class ProjectKeeper(QObject):
         image, layer = session.image, session.image_layer
         if image is None or layer is None:
             raise FileWriteError("There is no image to make a project for. Open one first.")
-        folder = folder or default_folder(layer, image.name)
+        place = folder or default_folder(layer, image.name)
         path, sample = path_of(layer), layer.source.sample or ()
-        source = image_source(image, folder, path, tuple(sample))
+        source = image_source(image, place, path, tuple(sample))
         if not path and not sample:
-            source = replace(source, path=str(folder / IMAGE), beside=IMAGE)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        self._made = self._maker.submit(create_project, folder, self._state(source))
+            source = replace(source, path=str(place / IMAGE), beside=IMAGE)
+        state = self._state(source)
+
+        def make() -> Project:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            known = replace(state.image, fingerprint=fingerprint_or_none(image))
+            return create_project(place, replace(state, image=known))
+
+        self._made = self._maker.submit(make)
 
     def _take_up(self) -> None:
         """Work in the project that is being made."""
@@ -300,7 +309,7 @@ class ProjectKeeper(QObject):
         """Leave nothing of a project whose first stroke came to nothing."""
         made, self._made = self._made, None
         if made is not None:
-            with suppress(FileWriteError, OSError):
+            with suppress(FileReadError, FileWriteError, OSError, ValueError):
                 project = made.result()
                 project.close()
                 shutil.rmtree(project.folder)
@@ -326,8 +335,6 @@ class ProjectKeeper(QObject):
         image = session.image
         if image is not None:  # the pixel size may have been typed in
             source = replace(source, scale=image.scale, units=image.units)
-            if not source.fingerprint:
-                source = replace(source, fingerprint=fingerprint_or_none(image))
         return ProjectState(
             source,
             session.classes,
@@ -368,10 +375,8 @@ class ProjectKeeper(QObject):
             session.paint(strokes.learnt.with_sections(strokes.painted, session.classes), strokes)
             session.versions = tuple(_kept(each, project) for each in project.state.versions)
             session.version = project.state.version
-            if isinstance(model, UNetModel):
-                session.model = session.named(model)
-            else:
-                session.model = model.with_classes(session.classes)
+            session.model = session.named(model)
+            if not isinstance(model, UNetModel):
                 session.model_source = project.state.model
             session.prediction = PredictionConfig.from_dict(
                 dict(project.state.settings.get("predict", {}))

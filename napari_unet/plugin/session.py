@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, overload
 
 import platformdirs
 from napari.layers import Image, Labels
@@ -177,9 +177,20 @@ class Session:
         """The model, if it can learn; None where it is a network of another program."""
         return self.model if isinstance(self.model, UNetModel) else None
 
-    def named(self, model: UNetModel) -> UNetModel:
-        """Return a model under the names that classes have by now."""
-        return model.with_classes((*self.classes, *model.classes[len(self.classes) :]))
+    @overload
+    def named(self, model: UNetModel) -> UNetModel: ...
+
+    @overload
+    def named(self, model: Model) -> Model: ...
+
+    def named(self, model: Model) -> Model:
+        """Return a model under the names that classes have by now.
+
+        It gets no classes that it has not learnt: those come with the live head's weights when
+        they are painted and learnt, and until then are not held to what it thinks of them.
+        """
+        known = len(model.classes)
+        return model.with_classes((*self.classes[:known], *model.classes[len(self.classes) :]))
 
     def paint(self, annotations: Annotations, strokes: Strokes | None = None) -> None:
         """Take over what is painted now.
@@ -231,7 +242,7 @@ class Session:
             classes = list(model.classes)
         self.classes = tuple(classes)
         self.live = self.viewed = self.version = None
-        self.model = model.with_classes(self.classes)
+        self.model = self.named(model)
 
 
 def user_data_folder() -> Path:

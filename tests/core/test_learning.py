@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from napari_unet.core import learning
-from napari_unet.core.annotations import Annotations
+from napari_unet.core.annotations import Annotations, SegmentationClass
 from napari_unet.core.held_out import Strokes, all_learnt, parted
 from napari_unet.core.image import grey_statistics
 from napari_unet.core.learning import LearningStep, learn
@@ -94,6 +94,43 @@ def test_without_held_out_strokes_learning_is_training(able) -> None:
     assert same(weights(kept), weights(expected))
     assert all(step.is_new and step.best.iou is None for step in shown)
     assert {step.best.number for step in shown} == {1}  # 0 is what it began with
+
+
+def test_a_version_that_was_measured_is_not_replaced_where_nothing_can_be_measured_any_more() -> (
+    None
+):
+    image, annotations = disc_image(2)
+    strokes = halves(annotations, annotations)
+    work = learn(tiny_model(), image, strokes, LEARNING.replace(steps=40), device="cpu")
+    best = None
+    while best is None or not best.number:
+        best = next(work).best
+    later = [work.send(all_learnt(strokes.learnt)), next(work)]
+    assert best.iou is not None
+    assert [step.best.iou for step in later] == [None, None]
+    assert all(step.is_new for step in later)
+    assert [step.best.number for step in later] == [best.number + 1] * 2
+
+
+def test_a_class_that_is_named_is_grown_when_it_is_painted(able) -> None:
+    image, annotations = disc_image(2)
+    classes = (*annotations.classes, SegmentationClass("vesicle", "#00ff00"))
+    named = annotations.with_sections({}, classes)
+    grown = []
+
+    def grow(model: UNetModel, classes) -> UNetModel:
+        grown.append(len(classes))
+        return model.with_classes(classes)
+
+    config = LEARNING.replace(steps=6)
+    work = learn(able, image, all_learnt(named), config, device="cpu", grow=grow)
+    assert len(next(work).best.model.classes) == 2
+    section = named.sections[0,].copy()
+    section[:4, :4] = 3
+    painted = named.with_sections({(0,): section}, classes)
+    assert len(work.send(all_learnt(painted)).best.model.classes) == 3
+    assert [each.name for each in finish(work).classes][2] == "vesicle"
+    assert grown == [2, 3]
 
 
 def test_measuring_does_not_change_what_is_learnt() -> None:

@@ -4,6 +4,7 @@ import torch
 
 from napari_unet.core.annotations import Annotations, annotations_from_array, class_table
 from napari_unet.core.config import AugmentationConfig, NetworkConfig, TrainingConfig
+from napari_unet.core.held_out import parted
 from napari_unet.core.image import GreyStatistics, grey_statistics, image_from_array
 from napari_unet.core.patches import LabelledImage, PatchSampler
 from tests.examples import TINY_NETWORK, UNVARIED
@@ -112,21 +113,42 @@ def test_the_patch_size_is_fitted_to_the_network():
     assert sampler(cells(), config, VALID).draw(1).painted.shape[-1] >= 1
 
 
-def test_borders_between_cells_weigh_more_on_fully_painted_sections_only():
+def test_borders_between_cells_weigh_more_where_all_around_is_painted_only():
     config = TrainingConfig(
         patch_size=64, augmentation=UNVARIED, class_balance=0.0, border_weight=10.0
     )
     painted = cells()
 
     full = sampler(painted, config).draw(4)
-    painted[0, 0] = 0
-    with pytest.warns(UserWarning, match="No section is annotated completely"):
-        partly = sampler(painted, config).draw(4)
+    painted[0, 0] = 0  # farther from every border than the weights of another cell would reach
+    but_a_corner = sampler(painted, config).draw(4)
+    painted[31, 31] = 0
+    but_the_middle = sampler(painted, config).draw(4)
+    painted[::20, ::20] = 0
+    with pytest.warns(UserWarning, match="all within 19 pixels of a border must be annotated"):
+        nowhere = sampler(painted, config).draw(4)
 
     # two pixels wide, each one or two pixels away from the two cells
-    assert full.weights[full.painted == 2].min() > 5
-    assert full.weights[full.painted == 1].max() < 1.01
-    assert (partly.weights[partly.painted > 0] == 1).all()
+    for each in (full, but_a_corner):
+        assert each.weights[each.painted == 2].min() > 5
+        assert each.weights[each.painted == 1].max() < 1.01
+    borders = but_the_middle.weights[but_the_middle.painted == 2]
+    # at each of four ends, twelve of thirty-one pixels
+    assert 0.2 < (borders > 5).float().mean() < 0.6
+    assert (borders == 1).float().mean() > 0.4
+    assert (nowhere.weights[nowhere.painted > 0] == 1).all()
+
+
+def test_borders_weigh_more_also_where_a_cell_is_held_out():
+    config = TrainingConfig(
+        patch_size=64, augmentation=UNVARIED, class_balance=0.0, border_weight=10.0
+    )
+    strokes = parted(annotations_from_array(cells()[None], MEMBRANES))
+    assert (0,) in strokes.held_out.sections
+
+    batch = sampler(strokes.learnt.sections[0,], config).draw(4)
+
+    assert batch.weights[batch.painted == 2].max() > 5
 
 
 def test_where_no_class_parts_the_cells_the_background_does():

@@ -1,5 +1,6 @@
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -160,6 +161,25 @@ def test_state_travels_through_json(project):
     assert state_from_json(state_to_json(state)) == state
     project.save(state)
     assert read_state(project.folder) == state
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="no limit of file sizes")
+def test_of_a_project_that_cannot_be_made_nothing_is_left(tmp_path):
+    code = (
+        "import resource, sys; from pathlib import Path; from tests.io.test_projects import *\n"
+        "folder = Path(sys.argv[1])\n"
+        "state = ProjectState(image_source(image(), folder), CLASSES, 'em-lite')\n"
+        "_, most = resource.getrlimit(resource.RLIMIT_FSIZE)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (0, most))  # as a disk that is full\n"
+        "try: create_project(folder, state)\n"
+        "except FileWriteError as error: print(error)"
+    )
+    folder = tmp_path / "stack.unet"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, timeout=120
+    )
+    assert "stack.unet cannot be made: File too large" in done.stdout, done.stderr
+    assert not folder.exists()
 
 
 def test_an_image_that_moves_with_the_project_is_found(tmp_path):

@@ -13,10 +13,13 @@ from napari.viewer import Viewer
 
 from demo.mouse import paint_stroke, wait_until
 from napari_unet.core.config import PredictionConfig
+from napari_unet.core.growing import grown_from_head
+from napari_unet.core.live import LiveModel
 from napari_unet.core.losses import painted_loss
 from napari_unet.core.prediction import finish, gather, predict
 from napari_unet.core.training import TrainingStep
 from napari_unet.io.models import load_model
+from napari_unet.plugin import learning
 from napari_unet.plugin.dock import UNetDock
 from napari_unet.plugin.layers import show_section
 from napari_unet.plugin.learning import IDLE, PAUSED, RUNNING
@@ -207,8 +210,15 @@ def test_what_is_erased_undone_redone_and_painted_elsewhere_meanwhile_reaches_th
 
 
 def test_class_added_while_training_is_learnt(
-    viewer: Viewer, dock: UNetDock, corrected: Labels
+    viewer: Viewer, dock: UNetDock, corrected: Labels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    asked: list[tuple[int, LiveModel]] = []
+
+    def grow(model, classes, live):
+        asked.append((len(classes), live))
+        return grown_from_head(model, classes, live)
+
+    monkeypatch.setattr(learning, "grown_from_head", grow)
     shown = start(dock)
     wait_until(lambda: len(shown) > 1, 60, "some steps")
     dock.correct_group.add.click()
@@ -222,6 +232,10 @@ def test_class_added_while_training_is_learnt(
     assert dock.session.model is not None
     assert [c.name for c in dock.session.model.classes][3] == "vesicle"
     assert dock.session.model.history[-1]["data"][0]["painted"]["vesicle"] > 0
+    # Its channel begins with what the live head has learnt of it, not with nothing.
+    assert [count for count, _ in asked] == [3, 4]
+    head = asked[-1][1].head
+    assert float(head.weights[:, 3].abs().max()) > 0
 
 
 def test_image_removed_while_training_stops_it_and_keeps_the_model(

@@ -233,10 +233,14 @@ def test_undo_of_the_only_stroke_brings_back_what_the_network_says(
     np.testing.assert_array_equal(mask_in_view(viewer), before)
 
 
-def test_undo_and_erasing_are_answered(viewer: Viewer, dock: UNetDock, image_layer: Image) -> None:
+def test_undo_redo_and_erasing_are_answered(
+    viewer: Viewer, dock: UNetDock, image_layer: Image
+) -> None:
     first = paint(viewer, dock, 3)
     after_one = mask_in_view(viewer)
     second = paint(viewer, dock, 1, OTHER_STROKE)
+    after_two = mask_in_view(viewer)
+    assert (after_two != after_one).any()
     viewer.layers["corrections"].undo()
     wait_until(lambda: dock.session.live is not second, 10, "the answer to the undo")
     await_rest(dock)
@@ -244,9 +248,18 @@ def test_undo_and_erasing_are_answered(viewer: Viewer, dock: UNetDock, image_lay
     assert (mask_in_view(viewer) == after_one).mean() > 0.99
     third = dock.session.live
     assert third is not first
+    viewer.layers["corrections"].redo()
+    wait_until(lambda: dock.session.live is not third, 10, "the answer to the redo")
+    await_rest(dock)
+    assert (mask_in_view(viewer) == after_two).mean() > 0.99
     dock.correct_group.erase.click()
-    paint_stroke(viewer, viewer.layers["corrections"], STROKE[:2])
-    wait_until(lambda: dock.session.live is not third, 10, "the answer to the eraser")
+    viewer.layers["corrections"].brush_size = 20
+    fourth = dock.session.live
+    paint_stroke(viewer, viewer.layers["corrections"], OTHER_STROKE)
+    wait_until(lambda: dock.session.live is not fourth, 10, "the answer to the eraser")
+    await_rest(dock)
+    assert not strokes_in_view(viewer, 1).any()
+    assert (mask_in_view(viewer) == after_one).mean() > 0.99
 
 
 def test_section_that_comes_into_view_is_drawn_by_the_head(

@@ -154,6 +154,7 @@ def test_a_project_brings_back_the_viewer_as_it_was(
     assert viewer.layers[0].name == "Präparat 1"
     np.testing.assert_array_equal(viewer.layers["corrections"].data, painted)
     assert session.classes == classes
+    assert len(session.model.classes) == len(classes) - 1  # of the added one it knows nothing
     for side in ("learnt", "held_out"):
         now, before = getattr(session.strokes, side), getattr(strokes, side)
         assert now.sections.keys() == before.sections.keys()
