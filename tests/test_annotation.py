@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from benchmarks.annotation import __main__ as command
 from benchmarks.annotation import hand
 from benchmarks.annotation.annotator import Annotator, HandStroke, may_paint
 from benchmarks.annotation.forest import Forest
-from benchmarks.annotation.places import largest_error, random_places, suggested_places
+from benchmarks.annotation.places import View, largest_error, random_places, suggested_places
 from benchmarks.annotation.records import Records, Settings
 from benchmarks.annotation.run import annotating, f1, replaying, run
 from benchmarks.annotation.tasks import NEW, TASKS, Task
@@ -21,6 +22,7 @@ from benchmarks.annotation.telling import tell
 from benchmarks.annotation.tool import Stopwatch
 from benchmarks.train_bundled import MEMBRANE
 from napari_unet.core.image import image_from_array
+from napari_unet.core.suggestions import DONE_RADIUS, PER_SECTION
 from napari_unet.io.models import save_model
 from tests.examples import bright_discs, tiny_model
 
@@ -121,13 +123,17 @@ def test_random_places_are_looked_at_until_one_holds_a_mistake(task):
     assert task.truth[0, row, column] == stroke.number
 
 
-def test_suggested_places_say_when_there_are_none(task, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "napari_unet.core.suggestions", None)
-    annotator = Annotator(task, suggested_places)
-    nothing = np.zeros_like(task.truth[0])
+def test_nobody_is_led_to_the_same_suggested_place_twice():
+    grey, _ = bright_discs(1, 256)
+    nothing = np.zeros((256, 256), np.uint8)
+    view = View(image_from_array(grey), 0, nothing, tiny_model(), np.random.default_rng(0))
 
-    with pytest.raises(RuntimeError, match="suggests no places"):
-        annotator.next(0, np.ones_like(nothing), nothing)
+    first = list(itertools.islice(suggested_places(view), 3))  # as for a stroke
+    later = list(suggested_places(view))  # as for the next one, until there are none left
+
+    seen = [(place.row, place.column) for place in view.seen]
+    assert len(seen) == len(first) + len(later) > PER_SECTION
+    assert min(map(math.dist, *zip(*itertools.combinations(seen, 2), strict=True))) > DONE_RADIUS
 
 
 def test_painted_sections_are_not_scored(task):

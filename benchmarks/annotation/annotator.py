@@ -14,6 +14,7 @@ from benchmarks.annotation import hand
 from benchmarks.annotation.places import Places, Region, View
 from benchmarks.annotation.tasks import Task
 from demo.annotator import next_stroke
+from napari_unet.core.suggestions import Place
 
 MOST_TIMES = 10
 """Of target and rest, none is painted more than so many times as much as the other."""
@@ -83,6 +84,7 @@ class Annotator:
         self._task = task
         self._places = places
         self._chance = np.random.default_rng(seed)
+        self._seen: list[Place] = []
         self._mouse: hand.Point | None = None
         self._painted = {True: 0, False: 0}  # pixels of the target, and of the rest
 
@@ -98,7 +100,7 @@ class Annotator:
         model
             What the overlay is predicted with, for strategies that ask it.
         """
-        view = View(self._task.image, section, np.asarray(painted), model, self._chance)
+        view = View(self._task.image, section, np.asarray(painted), model, self._chance, self._seen)
         regions = itertools.islice(self._places(view), MOST_LOOKS)
         for looks, region in enumerate(regions, start=1):
             found = self._correction(section, mask, painted, region)

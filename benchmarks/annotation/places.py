@@ -7,7 +7,7 @@ annotator paints the largest mistake in the first region that holds one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from napari_unet.core.image import ImageArray
 from napari_unet.core.live import LiveModel
 from napari_unet.core.model import UNetModel
 from napari_unet.core.prediction import finish
+from napari_unet.core.suggestions import Place, suggest
 
 LOOK = 96
 """Side of what is looked at around a place, in pixels."""
@@ -37,6 +38,8 @@ class View:
         What the overlay is predicted with; None where the tool cannot say.
     chance
         For what is drawn at random.
+    seen
+        Suggested places that somebody looked at, on any section; to be continued.
     """
 
     image: ImageArray
@@ -44,6 +47,7 @@ class View:
     painted: npt.NDArray[np.uint8]
     model: UNetModel | LiveModel | None
     chance: np.random.Generator
+    seen: list[Place] = field(default_factory=list)
 
 
 Places = Callable[[View], Iterator[Region]]
@@ -64,27 +68,25 @@ def random_places(view: View) -> Iterator[Region]:
 def suggested_places(view: View) -> Iterator[Region]:
     """Look at the places that the plugin suggests for this section, the first one first.
 
-    Raises
-    ------
-    RuntimeError
-        If this version of the plugin suggests no places.
+    As in the plugin, nobody is led to the same place twice, and others are searched for when all
+    were seen.
     """
-    try:
-        from napari_unet.core.suggestions import suggest
-    except ImportError as error:
-        raise RuntimeError(
-            "This version suggests no places: napari_unet.core.suggestions is not there."
-        ) from error
-    found = finish(
-        suggest(
-            view.model,
-            view.image,
-            sections=[(view.section,)],
-            painted={(view.section,): view.painted},
+    assert view.model is not None
+    while True:
+        found = finish(
+            suggest(
+                view.model,
+                view.image,
+                sections=[(view.section,)],
+                painted={(view.section,): view.painted},
+                seen=view.seen,
+            )
         )
-    )
-    for place in found.places:
-        yield around(place.row, place.column, view)
+        if not found.places:
+            return
+        for place in found.places:
+            view.seen.append(place)
+            yield around(place.row, place.column, view)
 
 
 def around(row: float, column: float, view: View) -> Region:
