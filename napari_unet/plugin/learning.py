@@ -165,6 +165,8 @@ class Trainer(QObject):
         self.stop()
 
     def _on_strokes(self, strokes: Strokes) -> None:
+        if self._job is None:
+            return
         is_new = _highest_class(strokes) > self._highest_class
         if is_new and self._session.live is not None:
             self._awaiting.start()
