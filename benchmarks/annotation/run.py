@@ -80,12 +80,10 @@ def run(
         ``strokes``; ``points``, each with F1 after so many strokes, that of membranes where
         another class is to be found, and the seconds of hand and machine until then; ``answers``,
         the seconds from each stroke to the overlay; ``known``, F1 of membranes where the base
-        network knew them, before and after; ``alike``, which share of the strokes changed the same
-        pixels as in the recording.
+        network knew them, before and after.
     """
     done: list[HandStroke] = []
     answers: list[float] = []
-    alike = 0
     before = _known(task, tool)
     points = [_point(task, tool, done)]
     tool.watch.restart()
@@ -99,7 +97,6 @@ def run(
             tool.show(section)
             pixels = tool.paint(stroke)
             answers.append(tool.answer())
-            alike += pixels == stroke.pixels
             done.append(replace(stroke, pixels=pixels))
             painted(done[-1])
             if len(done) in SCORED_AFTER:
@@ -111,7 +108,6 @@ def run(
         "points": points,
         "answers": answers,
         "known": [before, _known(task, tool)],
-        "alike": alike / max(1, len(done)),
     }
 
 

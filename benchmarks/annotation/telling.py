@@ -44,11 +44,16 @@ def tell(records: Records, settings: Settings, tasks: Sequence[str], target: Pat
             for tool, run in there.items()
             if "failed" in run
         ]
-        unlike = [f"{TOOLS[t].title.strip('— ')} {r['alike']:.0%}" for t, r in finished.items()
-                  if TOOLS[t].places is None and r["alike"] < 1]  # fmt: skip
+        shares = {
+            TOOLS[tool].title.strip("— "): _share_alike(run, there[RECORDED])
+            for tool, run in finished.items()
+            if TOOLS[tool].places is None and RECORDED in finished
+        }
+        unlike = [f"{title} {share:.1%}" for title, share in shares.items() if share < 1]
         if unlike:
             parts.append(
-                f"Strokes that changed the very same pixels as recorded: {'; '.join(unlike)}."
+                "Pixels that were painted in the recording and in the replay, of those that were "
+                f"in one of them: {'; '.join(unlike)}; else all."
             )
         if finished:
             picture = target.parent / "images" / f"annotation-{name}.png"
@@ -61,6 +66,16 @@ def tell(records: Records, settings: Settings, tasks: Sequence[str], target: Pat
 
 def _finished(runs: Mapping[str, Record]) -> dict[str, Record]:
     return {tool: run for tool, run in runs.items() if "failed" not in run}
+
+
+def _share_alike(run: Record, recorded: Record) -> float:
+    """Which share of the pixels that strokes changed in one of two runs they changed in both."""
+    pairs = [
+        (set(one["pixels"]), set(two["pixels"]))
+        for one, two in zip(run["strokes"], recorded["strokes"], strict=True)
+    ]
+    together = sum(len(one | two) for one, two in pairs)
+    return sum(len(one & two) for one, two in pairs) / together if together else 1.0
 
 
 def _in_short(told: Mapping[str, Mapping[str, Record]]) -> list[str]:
