@@ -126,7 +126,7 @@ def test_random_places_are_looked_at_until_one_holds_a_mistake(task):
 def test_nobody_is_led_to_the_same_suggested_place_twice():
     grey, _ = bright_discs(1, 256)
     nothing = np.zeros((256, 256), np.uint8)
-    view = View(image_from_array(grey), 0, nothing, tiny_model(), np.random.default_rng(0))
+    view = View(image_from_array(grey), 0, nothing, tiny_model(), np.random.default_rng(0), [])
 
     first = list(itertools.islice(suggested_places(view), 3))  # as for a stroke
     later = list(suggested_places(view))  # as for the next one, until there are none left

@@ -7,7 +7,7 @@ annotator paints the largest mistake in the first region that holds one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -47,7 +47,7 @@ class View:
     painted: npt.NDArray[np.uint8]
     model: UNetModel | LiveModel | None
     chance: np.random.Generator
-    seen: list[Place] = field(default_factory=list)
+    seen: list[Place]
 
 
 Places = Callable[[View], Iterator[Region]]

@@ -7,7 +7,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import napari
 import numpy as np
@@ -25,7 +24,7 @@ from napari_unet.core.model import UNetModel
 from napari_unet.core.prediction import predict
 from napari_unet.core.training import nothing_to_learn
 from napari_unet.plugin.contributions import open_dock
-from napari_unet.plugin.layers import show_section
+from napari_unet.plugin.layers import camera_of, show_section
 from napari_unet.plugin.learning import IDLE, PAUSED, RUNNING
 
 OFF_CENTRE = 0.37
@@ -176,7 +175,7 @@ class Window:
         Rounded, so that it is the same beside a dock that is a little wider.
         """
         getattr(self._viewer, "fit_to_view", self._viewer.reset_view)()
-        return math.floor(8 * self._camera.zoom * self._task.pixel_size) / 8
+        return math.floor(8 * camera_of(self._viewer).zoom * self._task.pixel_size) / 8
 
     def _look(self) -> None:
         """Have the same pixels of the stack under the same pixels of the mouse as at every stroke.
@@ -186,18 +185,15 @@ class Window:
         """
         canvas, pixel_size = canvas_of(self._viewer), self._task.pixel_size
         zoom = self._scale / pixel_size
-        self._camera.zoom = zoom
+        camera = camera_of(self._viewer)
+        camera.zoom = zoom
         centre = [
             (size // 2 + OFF_CENTRE) * pixel_size + extent % 2 / 2 / zoom
             for size, extent in zip(
                 self._task.grey.shape[-2:], (canvas.height(), canvas.width()), strict=True
             )
         ]
-        self._camera.center = (*self._camera.center[:-2], *centre)
-
-    @property
-    def _camera(self) -> Any:
-        return getattr(self._viewer, "scene", self._viewer).camera  # napari 0.9 moved it
+        camera.center = (*camera.center[:-2], *centre)
 
     def _train(self) -> None:
         """Press *Start* as soon as there is something to learn."""

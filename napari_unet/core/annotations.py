@@ -112,6 +112,11 @@ class Annotations:
             total += self._counts[index]
         return total[1 : len(self.classes) + 1]
 
+    @property
+    def highest(self) -> int:
+        """The highest number of a class that is painted; 0 if none is."""
+        return int((np.flatnonzero(self.counts()) + 1).max(initial=0))
+
 
 def box_of(found: npt.NDArray[np.bool_]) -> tuple[slice, slice] | None:
     """Return the smallest rows and columns that hold all that is true; None where nothing is."""

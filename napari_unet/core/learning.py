@@ -253,8 +253,7 @@ def _of_painted_classes(annotations: Annotations, model: UNetModel) -> Annotatio
 
     When these are painted, `grow` is asked; by then the live head has learnt something of them.
     """
-    painted = np.flatnonzero(annotations.counts()) + 1
-    known = max(len(model.classes), int(painted.max(initial=0)))
+    known = max(len(model.classes), annotations.highest)
     return annotations.with_sections({}, annotations.classes[:known])
 
 

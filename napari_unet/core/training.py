@@ -470,8 +470,7 @@ class _Learner:
 
     def name_classes(self, annotations: Annotations) -> None:
         """Take over new names, and give new classes that are painted a channel of their own."""
-        painted = np.flatnonzero(annotations.counts()) + 1
-        known = max(len(self._model.classes), int(painted.max(initial=0)))
+        known = max(len(self._model.classes), annotations.highest)
         classes = _at_least(annotations.classes, self._model)[:known]
         if known > len(self._model.classes):
             grown = self._grow(self.published(self._model.steps), classes)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 from napari.utils.notifications import show_error, show_info
 from qtpy.QtCore import QObject, QTimer, Signal
 
@@ -88,7 +87,7 @@ class Trainer(QObject):
         self._is_elsewhere = False
         self._begin_versions(model)
         image, strokes = session.image, session.strokes
-        self._highest_class = max(len(model.classes), _highest_class(strokes))
+        self._highest_class = max(len(model.classes), strokes.learnt.highest)
         statistics, device = session.statistics, session.device
 
         def grow(model: UNetModel, classes: ClassTable) -> UNetModel:
@@ -167,7 +166,7 @@ class Trainer(QObject):
     def _on_strokes(self, strokes: Strokes) -> None:
         if self._job is None:
             return
-        is_new = _highest_class(strokes) > self._highest_class
+        is_new = strokes.learnt.highest > self._highest_class
         if is_new and self._session.live is not None:
             self._awaiting.start()
         elif not self._awaiting.isActive():
@@ -180,8 +179,9 @@ class Trainer(QObject):
     def _send_strokes(self) -> None:
         self._awaiting.stop()
         if self._job is not None and not self._job.stopping:
-            self._highest_class = max(self._highest_class, _highest_class(self._session.strokes))
-            self._job.send(self._session.strokes)
+            strokes = self._session.strokes
+            self._highest_class = max(self._highest_class, strokes.learnt.highest)
+            self._job.send(strokes)
 
     def _on_step(self, learning: LearningStep) -> None:
         step = learning.training
@@ -311,12 +311,6 @@ def kept_safe(learning: Work, path: Path, path_of: Callable[[Version], Path]) ->
                     "you stop."
                 )
         news = yield step
-
-
-def _highest_class(strokes: Strokes) -> int:
-    """The highest number of a class that is painted to be learnt from; 0 if none is."""
-    painted = np.flatnonzero(strokes.learnt.counts()) + 1
-    return int(painted.max(initial=0))
 
 
 def _save(path: Path, model: UNetModel) -> str:
