@@ -1,4 +1,4 @@
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -10,11 +10,13 @@ from napari_unet.core.image import GreyStatistics, grey_statistics
 from napari_unet.core.live import (
     AMONG_KNOWN,
     NEW_CLASS_SCORE,
+    OF_EXPECTED,
     Examples,
     LiveHead,
     fit_head,
     most_probable,
     tile_examples,
+    with_expected_shares,
 )
 from napari_unet.core.losses import SURE
 from napari_unet.core.tiles import tile_probabilities
@@ -817,6 +819,100 @@ def test_from_a_few_pixels_discs_are_found_that_the_network_knows_nothing_of(
     for features, expected in ((first, truth[0]), (second, truth[1])):
         found, disc = winning(head.scores(features)) == 4, expected == 2
         assert 2 * (found & disc).sum() / (found.sum() + disc.sum()) > 0.9
+
+
+# --- new classes that are rare ------------------------------------------------------------
+
+EVERY_PIXEL = LiveConfig(pixels=100_000)
+
+
+def rare_class(share=0.1, brighter=1.5, pixels=4000, seed=0):
+    """Pixels of which a share is of class 3 and somewhat brighter, and a head that knows by how much.
+
+    Its probabilities are right: those of two bells, one of which is as frequent as the share.
+    """
+    chance = np.random.default_rng(seed)
+    is_new = chance.random(pixels) < share
+    painted = torch.zeros(pixels, dtype=torch.long)
+    painted[:10] = torch.tensor([1, 3] * 5)
+    examples = Examples(
+        torch.from_numpy(chance.normal(brighter * is_new)).float()[:, None],
+        torch.tensor([[0.0, -20.0]]).repeat(pixels, 1),
+        painted,
+        torch.ones(pixels),
+    )
+    offset = np.log(share / (1 - share)) - brighter**2 / 2 + NEW_CLASS_SCORE
+    bias = torch.tensor([0.0, 0.0, float(offset)])
+    return examples, LiveHead(torch.tensor([[0.0, 0.0, brighter]]), bias), is_new
+
+
+def called_new(head, examples):
+    """Which pixels a head calls class 3."""
+    scores = head.point_scores(examples.features, examples.own_scores)
+    return scores.argmax(dim=1).numpy() + 1 == 3
+
+
+def test_a_rare_class_is_found_as_often_as_its_probabilities_let_expect():
+    examples, head, is_new = rare_class()
+    before = called_new(head, examples)
+    assert before.mean() < 0.05  # half of it
+
+    found = called_new(with_expected_shares(head, examples, EVERY_PIXEL), examples)
+
+    assert found[before].all()
+    assert found.mean() == pytest.approx(0.1 * OF_EXPECTED, abs=0.01)
+    f1_before, f1 = (2 * (x & is_new).sum() / (x.sum() + is_new.sum()) for x in (before, found))
+    assert f1 > f1_before + 0.05
+
+
+def test_pixels_that_stand_for_others_tell_as_much_of_how_frequent_a_class_is():
+    examples, head, _ = rare_class()
+    bright = examples.features[:, 0] > 1.5
+    twice = replace(examples, counts=torch.where(bright, 2.0, 1.0))
+
+    of_counts = with_expected_shares(head, twice, EVERY_PIXEL)
+    of_pixels = with_expected_shares(
+        head, Examples.together([examples, examples.only(bright)]), EVERY_PIXEL
+    )
+
+    torch.testing.assert_close(of_counts.bias, of_pixels.bias)
+    assert of_counts.bias[2] != with_expected_shares(head, examples, EVERY_PIXEL).bias[2]
+
+
+def test_a_class_that_is_told_apart_without_doubt_stays_as_it_is():
+    examples, head, is_new = rare_class(brighter=12.0)
+
+    found = with_expected_shares(head, examples, EVERY_PIXEL)
+
+    assert torch.equal(found.bias, head.bias)
+    np.testing.assert_array_equal(called_new(found, examples), is_new)
+
+
+def test_classes_that_the_network_knows_or_nobody_painted_stay_as_frequent_as_they_are():
+    examples, head, _ = rare_class()
+    head = head.grown(5)
+    examples.painted[10:20] = 2  # known; 4 and 5 are new and not painted
+
+    found = with_expected_shares(head, examples, EVERY_PIXEL)
+
+    changed = (found.bias != head.bias).tolist()
+    assert changed == [False, False, True, False, False]
+    assert torch.equal(found.weights, head.weights)
+
+
+def test_nothing_painted_of_a_new_class_changes_nothing():
+    examples, head, _ = rare_class()
+    examples.painted[:] = 0
+
+    assert torch.equal(with_expected_shares(head, examples, EVERY_PIXEL).bias, head.bias)
+
+
+@pytest.mark.parametrize("value", [1e30, -1e30, float("nan")])
+def test_features_beyond_all_measure_leave_the_bias_a_number(value):
+    examples, head, _ = rare_class()
+    examples.features[::3] = value
+
+    assert with_expected_shares(head, examples, EVERY_PIXEL).bias.isfinite().all()
 
 
 # --- options -----------------------------------------------------------------------------
