@@ -129,11 +129,12 @@ def test_nobody_is_led_to_the_same_suggested_place_twice():
     view = View(image_from_array(grey), 0, nothing, tiny_model(), np.random.default_rng(0), [])
 
     first = list(itertools.islice(suggested_places(view), 3))  # as for a stroke
-    later = list(suggested_places(view))  # as for the next one, until there are none left
+    *later, rest = suggested_places(view)  # as for the next one, until there are none left
 
     seen = [(place.row, place.column) for place in view.seen]
     assert len(seen) == len(first) + len(later) > PER_SECTION
     assert min(map(math.dist, *zip(*itertools.combinations(seen, 2), strict=True))) > DONE_RADIUS
+    assert rest == next(largest_error(view))  # and then they look for themselves
 
 
 def test_painted_sections_are_not_scored(task):

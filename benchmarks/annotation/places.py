@@ -69,7 +69,7 @@ def suggested_places(view: View) -> Iterator[Region]:
     """Look at the places that the plugin suggests for this section, the first one first.
 
     As in the plugin, nobody is led to the same place twice, and others are searched for when all
-    were seen.
+    were seen. Where none is left, people look for themselves.
     """
     assert view.model is not None
     while True:
@@ -83,6 +83,7 @@ def suggested_places(view: View) -> Iterator[Region]:
             )
         )
         if not found.places:
+            yield from largest_error(view)
             return
         for place in found.places:
             view.seen.append(place)

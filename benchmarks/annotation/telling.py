@@ -169,11 +169,12 @@ overlay that has learnt from it, while training if there is any.
 
 The strokes are painted with a real mouse in a real window of the first tool, recorded there, and
 given to the others section by section; only where places are random or suggested the annotator
-looks for itself, at 96 x 96 pixels around each place. F1 is that of the pixels of the class, on
-sections that nobody painted on. Where the class is new, *membranes* tells their F1 on the same
-sections, by the base network and by what was learnt last: what is forgotten. The last column tells
-the same of ISBI section 22, another tissue than EPFL's and gala's, by the network alone, with which
-a window begins that opens another stack. Tools that begin with nothing have nothing to forget.
+looks for itself, at 96 x 96 pixels around each place, and where none is suggested any more at all
+of the section. F1 is that of the pixels of the class, on sections that nobody painted on. Where the
+class is new, *membranes* tells their F1 on the same sections, by the base network and by what was
+learnt last: what is forgotten. The last column tells the same of ISBI section 22, another tissue
+than EPFL's and gala's, by the network alone, with which a window begins that opens another stack.
+Tools that begin with nothing have nothing to forget.
 
 All variants of napari-unet begin with one small network (24 channels), trained for {STEPS} steps on
 the membranes of ISBI 2012, sections 0-19; no section below was learnt from by it. They hold out
