@@ -217,11 +217,17 @@ class _Judge:
             scores=None if new is None else new.scores,
         )
 
-    def _judge_anew(self, should_stop: Callable[[], bool] = never) -> Version:
+    def _goes_on(self) -> bool:
+        """Ask, since whoever is asked may have it wait for the end of a pause; never stop."""
+        self._hurries()
+        return False
+
+    def _judge_anew(self, should_stop: Callable[[], bool] | None = None) -> Version:
         """Measure what learning began with, and the best so far, and take the better of them.
 
-        Returns what was the best.
+        Returns what was the best. All of it is measured, unless `should_stop` says otherwise.
         """
+        should_stop = should_stop or self._goes_on
         first = best = self._measured(0, self._first.model, should_stop)
         if self.best is not self._first:
             best = self._measured(self.best.number, self.best.model, should_stop)

@@ -33,8 +33,11 @@ from napari_unet.core.tiling import Tile
 Place = tuple[SectionIndex, Tile]
 """A tile of a section."""
 
-MEMORY = 2**30
-"""Bytes of features that are kept."""
+MEMORY = 2**29
+"""Bytes of features that are kept of one set of weights.
+
+There are two of them while new weights come: 1 GiB in all.
+"""
 
 
 class FeatureCache:
@@ -43,7 +46,7 @@ class FeatureCache:
     def __init__(self, memory: int = MEMORY) -> None:
         self._memory = memory
         self._tiles: OrderedDict[Place, FeatureTile] = OrderedDict()
-        self._bytes = 0
+        self._bytes = self._largest = 0
 
     def get(self, place: Place) -> FeatureTile | None:
         """Return the features of a tile, if they are there."""
@@ -61,15 +64,22 @@ class FeatureCache:
         self._bytes -= earlier.bytes if earlier else 0
         self._tiles[place] = features
         self._bytes += features.bytes
+        self._largest = max(self._largest, features.bytes)
         while self._bytes > self._memory and len(self._tiles) > 1:
             _, gone = self._tiles.popitem(last=False)
             self._bytes -= gone.bytes
 
     @property
     def is_full(self) -> bool:
-        """Whether another tile would push one out."""
-        each = self._bytes / max(len(self._tiles), 1)
-        return self._bytes + each > self._memory
+        """Whether another tile might push one out."""
+        return self._bytes + self._largest > self._memory
+
+    def fits(self, wanted: int) -> int:
+        """Return how many of so many tiles fit in together, by the largest that was there yet.
+
+        More would push each other out for ever. One always may be there.
+        """
+        return max(1, min(wanted, self._memory // max(self._largest, 1)))
 
 
 @dataclass(eq=False)

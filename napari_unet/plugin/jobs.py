@@ -49,6 +49,7 @@ class Job(QObject):
         What the activity dock calls it.
     work
         Called in the thread with a function that says whether to stop; returns the generator.
+        A paused job waits where it asks, and where it yields.
     important
         Says of a yielded value whether it must reach the main thread however quickly it comes.
     parent
@@ -76,6 +77,8 @@ class Job(QObject):
         self._work = work
         self._important = important
         self._stop = threading.Event()
+        self._may_go_on = threading.Event()
+        self._may_go_on.set()
         self._done = threading.Event()
         self._news: deque[Any] = deque(maxlen=1)
         self._problem: Exception | None = None
@@ -90,7 +93,7 @@ class Job(QObject):
         # when the window, and this object with it, has gone.
         for heard in (self._done.set, QThreadPool.globalInstance().reserveThread):
             self._worker.finished.connect(heard, Qt.ConnectionType.DirectConnection)
-        self._worker.paused.connect(self._on_paused)
+        self._worker.paused.connect(self.paused)
         self._worker.resumed.connect(self.resumed)
 
     def start(self) -> None:
@@ -105,10 +108,11 @@ class Job(QObject):
         self._news.append(news)
 
     def pause(self) -> None:
-        self._worker.pause()
+        if not self.stopping:
+            self._may_go_on.clear()
 
     def resume(self) -> None:
-        self._worker.resume()
+        self._may_go_on.set()
 
     def clock(self) -> float:
         """Return seconds that go by while the work does; they stand still while it is paused."""
@@ -117,7 +121,7 @@ class Job(QObject):
     def stop(self) -> None:
         """Ask the work to end with what it has; a paused one goes on for that."""
         self._stop.set()
-        self._worker.resume()
+        self.resume()
 
     @property
     def stopping(self) -> bool:
@@ -139,8 +143,22 @@ class Job(QObject):
         with listening(self._on_told):
             return (yield from self._worked())
 
+    def _is_to_stop(self) -> bool:
+        self._wait_while_paused()
+        return self.stopping
+
+    def _wait_while_paused(self) -> None:
+        # Not napari's own pause, which comes about only where the work yields.
+        if self._may_go_on.is_set():
+            return
+        began = time.monotonic()
+        self._worker.paused.emit()
+        self._may_go_on.wait()
+        self._paused_seconds += time.monotonic() - began
+        self._worker.resumed.emit()
+
     def _worked(self) -> Work:
-        work = self._work(self._stop.is_set)
+        work = self._work(self._is_to_stop)
         shown = 0.0
         try:
             value = next(work)
@@ -149,8 +167,7 @@ class Job(QObject):
                 if self._important(value) or now - shown >= QUIET_SECONDS:
                     shown = now
                     yield value
-                    # It is here that the worker waits.
-                    self._paused_seconds += time.monotonic() - now
+                self._wait_while_paused()
                 value = work.send(self._news.pop() if self._news else None)
         except StopIteration as end:
             return end.value
@@ -166,12 +183,6 @@ class Job(QObject):
             self.returned.emit(result)
             return
         self.failed.emit(tell_of(problem, self.title))
-
-    def _on_paused(self) -> None:
-        if self.stopping:  # the pause was asked for first, and only came about now
-            self._worker.resume()
-        else:
-            self.paused.emit()
 
     def _on_finished(self) -> None:
         self.finished.emit()

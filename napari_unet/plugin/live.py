@@ -43,9 +43,9 @@ TILE = 512
 """Side of the tiles of larger sections."""
 
 MOST_TILES = 16
-"""Of a large section seen from afar, so many tiles in the middle of the view are drawn.
+"""Of a large section seen from afar, at most so many tiles in the middle of the view are drawn.
 
-Their features must all fit into the memory, or they would push each other out for ever.
+Fewer where their features, which are larger in an image of large pixels, take too much memory.
 """
 
 AHEAD = 2
@@ -252,7 +252,8 @@ class Live(QObject):
             across = tile.left + tile.width / 2 - (left + right) / 2
             return float(down**2 + across**2)
 
-        return sorted(in_view, key=from_the_middle)[:MOST_TILES]
+        most = MOST_TILES if self._now is None else self._now.features.fits(MOST_TILES)
+        return sorted(in_view, key=from_the_middle)[:most]
 
     def _painted_places(self) -> dict[Place, Paint]:
         """The paint of every tile that holds some."""

@@ -301,6 +301,33 @@ def test_paint_held_out_just_before_stopping_brings_back_what_learning_began_wit
     assert (shown[-1].best.number, shown[-1].changed) == (0, True)
 
 
+def test_what_has_to_be_measured_waits_for_the_end_of_a_pause_but_is_measured(able) -> None:
+    image, annotations = disc_image(3)
+    held_out = {(z,): annotations.sections[z,] for z in (1, 2)}
+    later = Strokes(
+        Annotations(annotations.classes, {(0,): annotations.sections[0,]}),
+        Annotations(annotations.classes, held_out),
+    )
+    at_first = Strokes(later.learnt, Annotations(annotations.classes))
+    asked: list[bool] = []
+
+    def should_stop() -> bool:
+        asked.append(True)
+        return False
+
+    work = learn(able, image, at_first, LEARNING, device="cpu", should_stop=should_stop)
+    next(work)
+    asked_before = len(asked)
+    work.send(None)
+    for_a_step = len(asked) - asked_before
+    asked_before = len(asked)
+    step = work.send(later)
+    # Of both sections: what learning began with, the best so far, and the new weights.
+    assert len(asked) - asked_before >= for_a_step + 6
+    assert step.first is not None
+    assert step.first.iou is not None
+
+
 def test_strokes_sent_meanwhile_are_learnt_from(able) -> None:
     image, annotations = disc_image(2)
     strokes = halves(annotations, annotations)

@@ -68,6 +68,38 @@ def test_the_clock_of_a_job_stands_still_while_it_is_paused(qapp) -> None:
     assert job.wait(20)
 
 
+def test_a_job_that_asks_whether_to_stop_waits_there_while_it_is_paused(qapp) -> None:
+    steps: list[int] = []
+
+    def work(should_stop):
+        yield from ()
+        while not should_stop():  # long work between two values
+            steps.append(len(steps))
+            time.sleep(0.01)
+        return "stopped"
+
+    job = Job("Ask again and again", work)
+    told: list[str] = []
+    job.paused.connect(lambda: told.append("paused"))
+    job.resumed.connect(lambda: told.append("resumed"))
+    job.returned.connect(told.append)
+    job.start()
+    wait_until(lambda: len(steps) > 2, 20, "the first steps")
+    job.pause()
+    wait_until(lambda: told == ["paused"], 20, "the pause")
+    count, until = len(steps), time.monotonic() + 0.5
+    wait_until(lambda: time.monotonic() > until, 5, "half a second")
+    assert len(steps) == count
+    job.resume()
+    wait_until(lambda: len(steps) > count + 2, 20, "the next steps")
+    job.pause()
+    wait_until(lambda: told == ["paused", "resumed", "paused"], 20, "the second pause")
+    job.stop()
+    wait_until(lambda: told[-1] == "stopped", 20, "the end, in spite of the pause")
+    job.pause()
+    assert job.wait(20)
+
+
 def test_what_a_job_tells_reaches_the_window_after_an_earlier_job_has_ended(
     one_processor: QThreadPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

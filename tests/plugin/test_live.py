@@ -453,6 +453,31 @@ def test_large_section_seen_from_afar_is_drawn_in_the_middle_and_comes_to_rest(
     assert drawn == {Tile(y, x, 32, 32) for y in (32, 64) for x in (32, 64)}
 
 
+def test_large_section_whose_features_do_not_fit_is_drawn_in_the_middle_and_comes_to_rest(
+    viewer: Viewer, dock: UNetDock, image_layer: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "WHOLE", 32)
+    monkeypatch.setattr(live, "TILE", 32)
+    monkeypatch.setattr(answering.FeatureCache.__init__, "__defaults__", (1,))  # one tile is kept
+    paint(viewer, dock, 3, [(60.0, 50.0 + 6 * n) for n in range(4)])
+    await_rest(dock)
+    assert len(dock.live._drawn[1]) == 1
+
+
+def test_as_many_tiles_are_wanted_at_once_as_fit_in_by_the_largest() -> None:
+    def tile(side: int) -> FeatureTile:
+        level = torch.zeros(4, side, side)
+        return FeatureTile(Tile(0, 0, side, side), level, (level,), (0.0, 0.0), 1.0)
+
+    cache = answering.FeatureCache(memory=3 * tile(8).bytes)
+    assert cache.fits(16) == 16  # nothing is known yet
+    cache.add(((0,), Tile(0, 0, 4, 4)), tile(4))
+    cache.add(((0,), Tile(0, 4, 8, 8)), tile(8))
+    cache.add(((0,), Tile(4, 0, 4, 4)), tile(4))
+    assert cache.fits(16) == 3
+    assert cache.fits(2) == 2
+
+
 def test_features_computed_again_take_no_more_memory() -> None:
     level = torch.zeros(4, 8, 8)
     features = FeatureTile(Tile(0, 0, 8, 8), level, (level,), (0.0, 0.0), 1.0)
