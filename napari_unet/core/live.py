@@ -36,9 +36,9 @@ OF_EXPECTED = 0.5
 """Of as many pixels as its probabilities add up to, a new class is given at least this share.
 
 After a few strokes they add up to one to four times the truth. With half of that, the mean F1 of
-20 strokes was higher than by the highest score alone in all of 27 courses of them on training
-sections (mitochondria and vesicles of EPFL, z <= 80; mitochondria of ISBI 0-19); three quarters
-were as good on average and worse in some.
+20 strokes was as high as by the highest score alone, or higher, in all of 27 courses of them on
+training sections (mitochondria and vesicles of EPFL, z <= 80; mitochondria of ISBI 0-19); three
+quarters were as good on average and worse in some.
 """
 
 NO_BETTER = 1e-7
