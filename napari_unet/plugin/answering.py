@@ -240,9 +240,10 @@ def answer(question: Question, config: LiveConfig) -> Answer:
         examples[place] = painted_examples(paint, features, config)
     learnt = [each.learnt for each in examples.values() if each.learnt is not None]
     if question.learns or head is None:
-        together = Examples.together(learnt)
-        head = fit_head(together, len(question.classes), config, head)
-        head = with_expected_shares(head, together, config)
+        chance = np.random.default_rng(config.seed)
+        chosen = Examples.together(learnt).fewer(config.pixels, chance)
+        head = fit_head(chosen, len(question.classes), config, head)
+        head = with_expected_shares(head, chosen)
     classes = {place: head.most_probable(seen) for place, seen in question.shown.items()}
     held_out = [each.held_out for each in examples.values() if each.held_out is not None]
     rivals = measure_head(head, held_out, question.classes, learnt)

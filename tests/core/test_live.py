@@ -823,8 +823,6 @@ def test_from_a_few_pixels_discs_are_found_that_the_network_knows_nothing_of(
 
 # --- new classes that are rare ------------------------------------------------------------
 
-EVERY_PIXEL = LiveConfig(pixels=100_000)
-
 
 def rare_class(share=0.1, brighter=1.5, pixels=4000, seed=0):
     """Pixels of which a share is of class 3 and somewhat brighter, and a head that knows by how much.
@@ -857,7 +855,7 @@ def test_a_rare_class_is_found_as_often_as_its_probabilities_let_expect():
     before = called_new(head, examples)
     assert before.mean() < 0.1 * OF_EXPECTED - 0.01
 
-    found = called_new(with_expected_shares(head, examples, EVERY_PIXEL), examples)
+    found = called_new(with_expected_shares(head, examples), examples)
 
     assert found[before].all()
     assert found.mean() == pytest.approx(0.1 * OF_EXPECTED, abs=0.01)
@@ -870,19 +868,17 @@ def test_pixels_that_stand_for_others_tell_as_much_of_how_frequent_a_class_is():
     bright = examples.features[:, 0] > 1.5
     twice = replace(examples, counts=torch.where(bright, 2.0, 1.0))
 
-    of_counts = with_expected_shares(head, twice, EVERY_PIXEL)
-    of_pixels = with_expected_shares(
-        head, Examples.together([examples, examples.only(bright)]), EVERY_PIXEL
-    )
+    of_counts = with_expected_shares(head, twice)
+    of_pixels = with_expected_shares(head, Examples.together([examples, examples.only(bright)]))
 
     torch.testing.assert_close(of_counts.bias, of_pixels.bias)
-    assert of_counts.bias[2] != with_expected_shares(head, examples, EVERY_PIXEL).bias[2]
+    assert of_counts.bias[2] != with_expected_shares(head, examples).bias[2]
 
 
 def test_a_class_that_is_told_apart_without_doubt_stays_as_it_is():
     examples, head, is_new = rare_class(brighter=12.0)
 
-    found = with_expected_shares(head, examples, EVERY_PIXEL)
+    found = with_expected_shares(head, examples)
 
     assert torch.equal(found.bias, head.bias)
     np.testing.assert_array_equal(called_new(found, examples), is_new)
@@ -893,7 +889,7 @@ def test_classes_that_the_network_knows_or_nobody_painted_stay_as_frequent_as_th
     head = head.grown(5)
     examples.painted[10:20] = 2  # known; 4 and 5 are new and not painted
 
-    found = with_expected_shares(head, examples, EVERY_PIXEL)
+    found = with_expected_shares(head, examples)
 
     changed = (found.bias != head.bias).tolist()
     assert changed == [False, False, True, False, False]
@@ -904,7 +900,7 @@ def test_nothing_painted_of_a_new_class_changes_nothing():
     examples, head, _ = rare_class()
     examples.painted[:] = 0
 
-    assert torch.equal(with_expected_shares(head, examples, EVERY_PIXEL).bias, head.bias)
+    assert torch.equal(with_expected_shares(head, examples).bias, head.bias)
 
 
 @pytest.mark.parametrize("value", [1e30, -1e30, float("nan")])
@@ -912,7 +908,7 @@ def test_features_beyond_all_measure_leave_the_bias_a_number(value):
     examples, head, _ = rare_class()
     examples.features[::3] = value
 
-    assert with_expected_shares(head, examples, EVERY_PIXEL).bias.isfinite().all()
+    assert with_expected_shares(head, examples).bias.isfinite().all()
 
 
 # --- options -----------------------------------------------------------------------------
