@@ -22,7 +22,7 @@ class Checkpoint:
     tensors
         Weights, their running average, the optimiser's moments and the states of chance.
     values
-        Plain values, fit for JSON: recipe, network, steps, seconds, curve.
+        Plain values, fit for JSON: recipe, network, steps, loss, seconds, curve.
     """
 
     tensors: dict[str, Tensor]

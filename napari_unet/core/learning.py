@@ -14,9 +14,10 @@ from napari_unet.core.annotations import Annotations
 from napari_unet.core.config import TrainingConfig
 from napari_unet.core.held_out import Strokes
 from napari_unet.core.image import GreyStatistics, ImageArray
-from napari_unet.core.measuring import MeasuringStoppedError, measure
+from napari_unet.core.measuring import measure
 from napari_unet.core.metrics import Scores, mean_iou
 from napari_unet.core.model import UNetModel
+from napari_unet.core.network import StoppedError
 from napari_unet.core.prediction import known_statistics, never
 from napari_unet.core.training import Growing, TrainingStep, train
 
@@ -184,7 +185,7 @@ class _Judge:
         self._statistics = statistics
         self._device = device
         self._hurries = hurries
-        with suppress(MeasuringStoppedError):
+        with suppress(StoppedError):
             self._judge_anew(hurries)
 
     def look_at(self, step: TrainingStep) -> LearningStep:
@@ -194,7 +195,7 @@ class _Judge:
         if not _are_alike(self._judged_on.held_out, self.strokes.held_out):
             before = self._judge_anew()  # figures of other strokes do not compare
         best, new = self.best, None
-        with suppress(MeasuringStoppedError):
+        with suppress(StoppedError):
             new = self._measured(best.number or self._highest + 1, step.model, self._hurries)
         if new is not None:
             if new.iou is None:

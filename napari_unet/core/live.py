@@ -7,6 +7,7 @@ and are then found about as often as their probabilities let expect.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -30,16 +31,6 @@ AMONG_KNOWN = 2.0
 """How much more it counts which of its classes the network was sure of than that none is new.
 
 The former it has learnt; that a pixel nobody painted is of no new class is a guess.
-"""
-
-OF_EXPECTED = 0.5
-"""Of as many pixels as its probabilities add up to, a new class is given at least this share.
-
-After a few strokes they add up to one to four times the truth. With half of that, the mean F1 of
-20 strokes was as high as by the highest score alone, or higher, in all of 27 courses of them on
-training sections (mitochondria and vesicles of EPFL, z <= 80; mitochondria of ISBI 0-19); three
-quarters were as good on average and worse in some. These were classes of 4 to 8 % of all pixels:
-of a much rarer one too much is found, since `NEW_CLASS_SCORE` alone adds up to nearly 5 %.
 """
 
 NO_BETTER = 1e-7
@@ -448,8 +439,10 @@ def with_expected_shares(head: LiveHead, examples: Examples) -> LiveHead:
     A rare class, of which little is painted, is somewhat probable in many places and the most
     probable in few: decided by the highest score alone, most of it is missed, the more so the more
     background is painted. Its probabilities add up to a better estimate of how much of it there is
-    (A. Bella et al. 2010, "Quantification via Probability Estimators", section III), so its bias is
-    raised until it is found in `OF_EXPECTED` of that. Where it is found in more, nothing changes.
+    (A. Bella et al. 2010, "Quantification via Probability Estimators", section III). Of these only
+    what lies above the probability that a new class has anywhere to begin with speaks for it, else
+    one that is very rare would be found in several percent of all pixels. Its bias is raised until
+    it is found in as many pixels as that adds up to. Where it is found in more, nothing changes.
 
     Parameters
     ----------
@@ -463,6 +456,8 @@ def with_expected_shares(head: LiveHead, examples: Examples) -> LiveHead:
     scores = head.point_scores(examples.features, examples.own_scores)
     probable = scores.softmax(dim=1)
     bias, known = head.bias.clone(), examples.own_scores.shape[1]
+    improbable = math.exp(-NEW_CLASS_SCORE)
+    to_begin_with = improbable / (1 + (len(bias) - known) * improbable)
     for number in torch.unique(examples.painted).tolist():
         if number <= known:
             continue
@@ -470,7 +465,7 @@ def with_expected_shares(head: LiveHead, examples: Examples) -> LiveHead:
         others = torch.cat([scores[:, :here], scores[:, number:]], dim=1)
         ahead, order = (scores[:, here] - others.amax(dim=1)).sort(descending=True)
         counts = examples.counts[order]
-        expected = OF_EXPECTED * float(probable[order, here] @ counts)
+        expected = float((probable[order, here] - to_begin_with).clamp(min=0) @ counts)
         last = int(torch.searchsorted(counts.cumsum(dim=0), expected))
         behind = -ahead[min(last, len(ahead) - 1)]
         if behind.isfinite():  # not so with features beyond all measure

@@ -15,13 +15,10 @@ from napari_unet.core.image import GreyStatistics, ImageArray
 from napari_unet.core.live import Examples, LiveHead
 from napari_unet.core.metrics import Scores, confusion_counts, mean_iou, scores_from_counts
 from napari_unet.core.model import UNetModel
+from napari_unet.core.network import StoppedError, stoppable
 from napari_unet.core.prediction import SMALLEST_TILE, never
 from napari_unet.core.tiles import tile_probabilities
 from napari_unet.core.tiling import Tile, plan_tiles
-
-
-class MeasuringStoppedError(Exception):
-    """It was not waited for all scores."""
 
 
 def measure(
@@ -53,11 +50,11 @@ def measure(
     tile_size
         Side of what is predicted at once, in pixels.
     should_stop
-        Asked before each tile.
+        Asked before each tile, and while the network looks at it (see `stoppable`).
 
     Raises
     ------
-    MeasuringStoppedError
+    StoppedError
         If it was to stop.
     """
     target = choose_device(device)
@@ -74,15 +71,16 @@ def measure(
                 if near is None:
                     continue
                 if should_stop():
-                    raise MeasuringStoppedError
-                probabilities = tile_probabilities(
-                    network,
-                    section,
-                    near,
-                    statistics,
-                    magnification=model.magnification(image),
-                    device=target,
-                )
+                    raise StoppedError
+                with stoppable(should_stop):
+                    probabilities = tile_probabilities(
+                        network,
+                        section,
+                        near,
+                        statistics,
+                        magnification=model.magnification(image),
+                        device=target,
+                    )
                 found = probabilities.argmax(axis=0) + 1
                 total += confusion_counts(found, painted[near.slices], count)
     except RuntimeError as error:

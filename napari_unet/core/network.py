@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import itertools
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
@@ -16,6 +18,51 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 if TYPE_CHECKING:  # packages for other programs hold this file alone
     from napari_unet.core.config import NetworkConfig
+
+
+class StoppedError(Exception):
+    """The end of a pass through a network was not waited for."""
+
+
+_should_stop: ContextVar[Callable[[], bool] | None] = ContextVar("should_stop", default=None)
+
+
+@contextmanager
+def stoppable(should_stop: Callable[[], bool]) -> Iterator[None]:
+    """Let the passes of U-Nets in this thread be given up, since one may take many seconds.
+
+    Parameters
+    ----------
+    should_stop
+        Asked after every block, forwards and backwards. It may as well wait.
+
+    Raises
+    ------
+    StoppedError
+        Out of the pass, when it was to stop. A pass that was given up backwards leaves gradients
+        of some parameters.
+    """
+    before = _should_stop.set(should_stop)
+    try:
+        yield
+    finally:
+        _should_stop.reset(before)
+
+
+def _may_stop_at(x: Tensor) -> Tensor:
+    """Return the output of a block, and ask whether to stop, also when its gradient is there."""
+    should_stop = _should_stop.get()
+    if should_stop is None:
+        return x
+
+    def ask(gradient: Tensor | None = None) -> None:
+        if should_stop():
+            raise StoppedError
+
+    ask()
+    if x.requires_grad:
+        x.register_hook(ask)  # type: ignore[no-untyped-call]
+    return x
 
 
 class DoubleConvolution(nn.Sequential):
@@ -86,16 +133,16 @@ class UNet(nn.Module):
         """
         skipped: list[Tensor] = []
         for level, block in enumerate(self.contracting):
-            x = block(x)
+            x = _may_stop_at(block(x))
             if level == len(self.contracting) - 1:
                 x = self.dropout(x)
             skipped.append(x)
             x = self.pool(x)
-        x = self.dropout(self.bottleneck(x))
+        x = self.dropout(_may_stop_at(self.bottleneck(x)))
         yield x
         for up, block in zip(self.up_convolutions, self.expanding, strict=True):
             x = up(x)
-            x = block(torch.cat([centre_crop(skipped.pop(), x), x], dim=1))
+            x = _may_stop_at(block(torch.cat([centre_crop(skipped.pop(), x), x], dim=1)))
             yield x
 
     def folded(self) -> UNet:

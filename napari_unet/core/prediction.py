@@ -24,7 +24,7 @@ from napari_unet.core.image import (
 )
 from napari_unet.core.live import LiveModel
 from napari_unet.core.model import check_takes_grey
-from napari_unet.core.network import UNet
+from napari_unet.core.network import StoppedError, UNet, stoppable
 from napari_unet.core.notices import tell
 from napari_unet.core.tiles import tile_probabilities
 from napari_unet.core.tiling import RowStrips, Tile, plan_tiles
@@ -101,7 +101,7 @@ def predict(
     device
         ``auto``, ``cpu``, ``cuda`` or ``mps``.
     should_stop
-        Asked before every tile.
+        Asked before every tile, and while the network looks at it (see `stoppable`).
 
     Yields
     ------
@@ -185,7 +185,10 @@ def predict(
                 return
             tile = tiles[number]
             try:
-                probabilities = look(strips, tile, normalisation)
+                with stoppable(should_stop):
+                    probabilities = look(strips, tile, normalisation)
+            except StoppedError:
+                return
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise

@@ -30,6 +30,7 @@ from napari_unet.core.image import GreyStatistics, ImageArray
 from napari_unet.core.losses import memory_loss, painted_loss
 from napari_unet.core.metrics import Scores
 from napari_unet.core.model import UNetModel, check_takes_grey
+from napari_unet.core.network import StoppedError, stoppable
 from napari_unet.core.notices import tell
 from napari_unet.core.patches import Batch, LabelledImage, PatchSampler
 from napari_unet.core.prediction import known_statistics, never
@@ -207,7 +208,8 @@ def train_on(
         ``auto``, ``cpu``, ``cuda`` or ``mps``. On the CPU the same seed and annotations give the
         same weights, whether training was interrupted or not.
     should_stop
-        Asked before every step; what was learnt so far is returned.
+        Asked before every step, and during it (see `stoppable`); what was learnt so far is
+        returned, without the step that was given up.
     clock
         Seconds, for the time limit and for when weights are handed out.
     grow
@@ -257,6 +259,8 @@ def train_on(
     if resume is not None:
         resume.check_fits(config, learner.network)
         step, earlier_seconds = resume.values["step"], resume.values["seconds"]
+        known_loss = resume.values.get("loss")  # earlier checkpoints do not tell it
+        loss = math.nan if known_loss is None else known_loss
         curve = Curve.from_dict(resume.values["curve"])
         learner.restore(resume, step)
         sampler.places.bit_generator.state = resume.values["places"]
@@ -273,6 +277,7 @@ def train_on(
                 "config": config.to_dict(),
                 "network": learner.network.config.to_dict(),
                 "step": step,
+                "loss": loss if math.isfinite(loss) else None,
                 "seconds": seconds(),
                 "curve": curve.to_dict(),
                 "places": sampler.places.bit_generator.state,
@@ -302,8 +307,14 @@ def train_on(
         if progress >= 1:
             break
         if reason is None:
+            places, chance = sampler.places.bit_generator.state, chance_tensors(sampler)
             try:
-                loss = learner.learn(sampler.draw(batch_size), progress)
+                with stoppable(should_stop):
+                    loss = learner.learn(sampler.draw(batch_size), progress)
+            except StoppedError:  # a checkpoint goes on with this step
+                sampler.places.bit_generator.state = places
+                restore_chance(sampler, chance)
+                break
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
@@ -403,7 +414,19 @@ class _Learner:
                     values.copy_(self._average[f"{name}.{kind}"])
 
     def learn(self, batch: Batch, progress: float) -> float:
-        """Take one step and return its loss; a loss that is no number undoes the latest steps."""
+        """Take one step and return its loss; a loss that is no number undoes the latest steps.
+
+        A step that is given up changes nothing.
+        """
+        statistics = [(each, each.clone()) for each in self.network.buffers()]
+        try:
+            return self._learn(batch, progress)
+        except StoppedError:
+            for each, before in statistics:
+                each.copy_(before)
+            raise
+
+    def _learn(self, batch: Batch, progress: float) -> float:
         config = self._config
         if not self._keep_statistics and progress >= 1 - config.frozen_statistics:
             self._freeze_statistics()

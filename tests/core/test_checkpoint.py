@@ -91,24 +91,30 @@ def test_an_interrupted_training_goes_on_as_if_nothing_had_happened(optimiser, i
     assert_same_training(resumed, whole)
 
 
-def test_a_training_interrupted_while_it_validates_looks_at_that_step_again():
-    model = tiny_model("background", "disc", "edge", dropout=0.3)
-    whole = finish(training(model))
-    asked = []
+@pytest.mark.parametrize("normalisation", ["none", "batch"])
+def test_a_training_interrupted_at_any_moment_goes_on_as_if_nothing_had_happened(normalisation):
+    model = tiny_model("background", "disc", "edge", dropout=0.3, normalisation=normalisation)
+    config = RECIPE.replace(steps=3, frozen_statistics=0.3)
+    whole = finish(training(model, config))
+    moments = []
+    for times in itertools.count(1, 3):  # asked before each step, in it, and while it validates
+        asked, seen = [], []
 
-    def stops():  # asked before each step, and by the validation after the second one
-        asked.append(True)
-        return len(asked) > 2
+        def stops(times=times, asked=asked):
+            asked.append(True)
+            return len(asked) >= times
 
-    seen = []
-    finish(training(model, should_stop=stops), seen.append)
-    checkpoint = on_disk_and_back(seen[-1].checkpoint)
-    assert checkpoint.values["step"] == 2
-    assert checkpoint.values["curve"]["points"] == []
+        finish(training(model, config, should_stop=stops), seen.append)
+        if len(asked) < times:
+            break
+        checkpoint = on_disk_and_back(seen[-1].checkpoint)
+        moments.append((checkpoint.values["step"], len(checkpoint.values["curve"]["points"])))
+        resumed = finish(training(model, config, resume=checkpoint))
+        assert_same_training(resumed, whole)
 
-    resumed = finish(training(model, resume=checkpoint))
-
-    assert_same_training(resumed, whole)
+    # Among them: in each step, after the last one, and in the validation after the second one.
+    assert {(0, 0), (1, 0), (2, 0), (2, 1), (3, 1)} <= set(moments)
+    assert all(moments.count((step, points)) > 2 for step, points in ((0, 0), (1, 0), (2, 1)))
 
 
 def test_a_training_that_was_cut_off_goes_on_from_its_last_checkpoint():

@@ -10,7 +10,6 @@ from napari_unet.core.image import GreyStatistics, grey_statistics
 from napari_unet.core.live import (
     AMONG_KNOWN,
     NEW_CLASS_SCORE,
-    OF_EXPECTED,
     Examples,
     LiveHead,
     fit_head,
@@ -824,6 +823,10 @@ def test_from_a_few_pixels_discs_are_found_that_the_network_knows_nothing_of(
 # --- new classes that are rare ------------------------------------------------------------
 
 
+TO_BEGIN_WITH = float(np.exp(-NEW_CLASS_SCORE) / (1 + np.exp(-NEW_CLASS_SCORE)))
+"""How probable one new class is anywhere, before anything was painted."""
+
+
 def rare_class(share=0.1, brighter=1.5, pixels=4000, seed=0):
     """Pixels of which a share is of class 3 and somewhat brighter, and a head that knows by how much.
 
@@ -853,12 +856,14 @@ def called_new(head, examples):
 def test_a_rare_class_is_found_as_often_as_its_probabilities_let_expect():
     examples, head, is_new = rare_class()
     before = called_new(head, examples)
-    assert before.mean() < 0.1 * OF_EXPECTED - 0.01
+    more_than_anywhere = (probabilities(head, examples)[:, 2] - TO_BEGIN_WITH).clamp(min=0)
+    expected = float(more_than_anywhere.mean())
+    assert before.mean() < expected - 0.01
 
     found = called_new(with_expected_shares(head, examples), examples)
 
     assert found[before].all()
-    assert found.mean() == pytest.approx(0.1 * OF_EXPECTED, abs=0.01)
+    assert found.mean() == pytest.approx(expected, abs=0.01)
     f1_before, f1 = (2 * (x & is_new).sum() / (x.sum() + is_new.sum()) for x in (before, found))
     assert f1 > f1_before + 0.05
 
@@ -882,6 +887,25 @@ def test_a_class_that_is_told_apart_without_doubt_stays_as_it_is():
 
     assert torch.equal(found.bias, head.bias)
     np.testing.assert_array_equal(called_new(found, examples), is_new)
+
+
+@pytest.mark.parametrize("classes", [3, 5])
+def test_of_a_very_rare_class_no_more_is_found_because_new_classes_begin_probable(classes):
+    pixels, rare = 4000, 8
+    features = torch.from_numpy(noise(pixels, 1)) * 1e-3
+    features[:rare] = 1
+    painted = torch.zeros(pixels, dtype=torch.long)
+    painted[: rare // 2] = 3
+    examples = Examples(
+        features, torch.tensor([[0.0, -20.0]]).repeat(pixels, 1), painted, torch.ones(pixels)
+    )
+    # It stands out by so much where it is, and is as probable as ever elsewhere.
+    head = LiveHead(torch.tensor([[0.0, 0.0, 6.0]]), torch.zeros(3)).grown(classes)
+
+    found = with_expected_shares(head, examples)
+
+    assert float(probabilities(head, examples)[:, 2].mean()) > 10 * rare / pixels
+    np.testing.assert_array_equal(called_new(found, examples), features[:, 0] == 1)
 
 
 def test_classes_that_the_network_knows_or_nobody_painted_stay_as_frequent_as_they_are():

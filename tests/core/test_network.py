@@ -1,12 +1,21 @@
 import copy
 import re
+import threading
 
 import pytest
 import torch
 from torch import nn
 
 from napari_unet.core.config import ORIGINAL_NETWORK, NetworkConfig
-from napari_unet.core.network import UNet, context, lost, output_size, smallest_input
+from napari_unet.core.network import (
+    StoppedError,
+    UNet,
+    context,
+    lost,
+    output_size,
+    smallest_input,
+    stoppable,
+)
 from tests.examples import tiny_model, with_lived_in_statistics
 
 
@@ -147,6 +156,63 @@ def test_dropout_is_active_in_training_only():
     assert not torch.equal(network(grey), network(grey))
     network.eval()
     assert torch.equal(network(grey), network(grey))
+
+
+def counted_until(times):
+    """A function that says to stop when asked for so many times, and what it was asked."""
+    asked = []
+
+    def should_stop():
+        asked.append(threading.get_ident())
+        return len(asked) >= times
+
+    return should_stop, asked
+
+
+def test_a_pass_can_be_stopped_after_every_block_forwards_and_backwards():
+    model = tiny_model(depth=3)
+    blocks = 2 * 3 + 1
+    grey = torch.randn(1, 1, 32, 32)
+    for times in range(1, 2 * blocks + 1):
+        should_stop, asked = counted_until(times)
+        with stoppable(should_stop):
+            if times <= blocks:
+                with pytest.raises(StoppedError):
+                    model.network(grey)
+            else:
+                answer = model.network(grey).sum()
+                with pytest.raises(StoppedError):
+                    answer.backward()
+        assert len(asked) == times
+
+    should_stop, asked = counted_until(2 * blocks + 1)
+    with stoppable(should_stop):
+        model.network(grey).sum().backward()
+    assert len(asked) == 2 * blocks
+
+
+def test_passes_that_may_be_stopped_compute_the_same():
+    models = [tiny_model(), tiny_model()]
+    grey = torch.randn(1, 1, 32, 32)
+    with stoppable(lambda: False):
+        models[0].network(grey).square().sum().backward()
+    models[1].network(grey).square().sum().backward()
+
+    for one, other in zip(*(model.network.parameters() for model in models), strict=True):
+        assert torch.equal(one.grad, other.grad)
+
+
+def test_whoever_may_be_stopped_stops_nobody_else():
+    network, grey = tiny_model().network, torch.randn(1, 1, 32, 32)
+    answers = []
+    other = threading.Thread(target=lambda: answers.append(network(grey)))
+    with stoppable(lambda: True):
+        other.start()
+        other.join()
+        with pytest.raises(StoppedError):
+            network(grey)
+
+    assert torch.equal(answers[0], network(grey))
 
 
 def test_several_grey_channels_are_taken_in():

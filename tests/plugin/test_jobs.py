@@ -4,12 +4,15 @@ import warnings
 from collections.abc import Iterator
 
 import pytest
+import torch
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QThreadPool
 
 from demo.mouse import wait_until
+from napari_unet.core.network import stoppable
 from napari_unet.core.notices import tell
 from napari_unet.plugin.jobs import Job
+from tests.examples import tiny_model
 
 
 @pytest.fixture
@@ -97,6 +100,37 @@ def test_a_job_that_asks_whether_to_stop_waits_there_while_it_is_paused(qapp) ->
     job.stop()
     wait_until(lambda: told[-1] == "stopped", 20, "the end, in spite of the pause")
     job.pause()
+    assert job.wait(20)
+
+
+@pytest.mark.parametrize("asked_for", [2, 12], ids=["forwards", "backwards"])
+def test_a_job_waits_in_the_middle_of_a_pass_through_a_network(qapp, asked_for: int) -> None:
+    network = tiny_model(depth=3).network
+    asked: list[int] = []
+
+    def work(should_stop):
+        yield from ()
+
+        def ask() -> bool:
+            asked.append(len(asked) + 1)
+            if asked[-1] == asked_for:
+                job.pause()
+            return should_stop()
+
+        with stoppable(ask):
+            network(torch.ones(1, 1, 32, 32)).sum().backward()
+        return "passed"
+
+    job = Job("Pass", work)
+    told: list[str] = []
+    job.paused.connect(lambda: told.append("paused"))
+    job.returned.connect(told.append)
+    job.start()
+    wait_until(lambda: told == ["paused"], 20, "the pause")
+    assert asked[-1] == asked_for
+    job.resume()
+    wait_until(lambda: told == ["paused", "passed"], 20, "the end of the pass")
+    assert len(asked) == 2 * (2 * 3 + 1)
     assert job.wait(20)
 
 
