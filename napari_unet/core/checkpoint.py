@@ -100,8 +100,8 @@ def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tenso
 def chance_tensors(sampler: PatchSampler) -> dict[str, Tensor]:
     """Return the states of everything that is drawn at random, but for NumPy's."""
     states = {"global": torch.get_rng_state(), "sampler": sampler.generator.get_state()}
-    if torch.cuda.is_available():
-        states["cuda"] = torch.cuda.get_rng_state()
+    if sampler.generator.device.type == "cuda":  # asking of another one would begin to use it
+        states["cuda"] = torch.cuda.get_rng_state(sampler.generator.device)
     return states
 
 
@@ -111,8 +111,8 @@ def restore_chance(sampler: PatchSampler, tensors: dict[str, Tensor]) -> None:
     # Another kind of device has another kind of generator; chance then goes another way.
     if tensors["sampler"].shape == sampler.generator.get_state().shape:
         sampler.generator.set_state(tensors["sampler"])
-    if "cuda" in tensors and torch.cuda.is_available():
-        torch.cuda.set_rng_state(tensors["cuda"])
+    if "cuda" in tensors and sampler.generator.device.type == "cuda":
+        torch.cuda.set_rng_state(tensors["cuda"], sampler.generator.device)
 
 
 def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

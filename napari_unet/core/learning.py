@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Generator
 from contextlib import suppress
@@ -21,8 +20,8 @@ from napari_unet.core.network import StoppedError
 from napari_unet.core.prediction import known_statistics, never
 from napari_unet.core.training import Growing, TrainingStep, train
 
-LAST_LOOK_SECONDS = 0.25
-"""How long it is waited for figures of the newest weights when somebody stops.
+LAST_LOOK_SECONDS = 0.5
+"""How long it is still waited for figures of the newest weights when somebody stops.
 
 Where that is too short, the best weights that were looked at before are kept. Whether these still
 do as well as what learning began with is measured first, however long it takes, if paint was held
@@ -118,7 +117,9 @@ def learn(
     Returns
     -------
     UNetModel
-        The best weights, with a record of this training at the end of their history.
+        The best weights, with a record of this training at the end of their history: after
+        ``kept_step`` steps they were what they are, and after ``measured_step`` the newest ones
+        were looked at.
 
     Raises
     ------
@@ -126,10 +127,15 @@ def learn(
         See `train`.
     """
     statistics = statistics or known_statistics(image)
-    patience = -math.inf  # what is being measured when somebody stops is given up at once
+    patience: float | None = None
 
     def hurries() -> bool:
-        return should_stop() and clock() >= patience
+        nonlocal patience
+        if not should_stop():
+            return False
+        now = clock()
+        patience = now + LAST_LOOK_SECONDS if patience is None else patience
+        return now >= patience
 
     judge = _Judge(model, image, strokes, statistics, device, hurries)
     training = train(
@@ -156,13 +162,16 @@ def learn(
         if news is not None:
             annotations = news.learnt
             judge.strokes = news
-    patience = clock() + LAST_LOOK_SECONDS
     if step is not None:
         yield judge.look_at(replace(step, model=final))
     best = judge.best
     if best.model is final:
         return final
-    record = {**final.history[-1], "kept_step": best.model.steps - model.steps}
+    record = {
+        **final.history[-1],
+        "kept_step": best.model.steps - model.steps,
+        "measured_step": judge.newest_measured.steps - model.steps,
+    }
     return replace(best.model, history=(*model.history, record))
 
 
@@ -180,6 +189,7 @@ class _Judge:
     ) -> None:
         self.strokes = self._judged_on = strokes
         self.best = self._first = Version(0, model, {}, strokes.held_out_pieces)
+        self.newest_measured = model
         self._highest = self._last_measured = 0
         self._image = image
         self._statistics = statistics
@@ -198,6 +208,7 @@ class _Judge:
         with suppress(StoppedError):
             new = self._measured(best.number or self._highest + 1, step.model, self._hurries)
         if new is not None:
+            self.newest_measured = new.model
             if new.iou is None:
                 takes_its_place = best.number > self._last_measured
             else:

@@ -185,6 +185,10 @@ class LiveHead:
         own = _with_new_classes(own_scores.T, len(self.bias)).T
         return own + features @ self.weights + self.bias
 
+    def knows(self, number: int) -> bool:
+        """Tell whether anything has been learnt of a class."""
+        return number <= len(self.bias) and bool(self.weights[:, number - 1].any())
+
     def grown(self, classes: int) -> LiveHead:
         """Return a head for more classes, of which the new ones have not been learnt yet."""
         more = classes - len(self.bias)
@@ -465,7 +469,10 @@ def with_expected_shares(head: LiveHead, examples: Examples) -> LiveHead:
         others = torch.cat([scores[:, :here], scores[:, number:]], dim=1)
         ahead, order = (scores[:, here] - others.amax(dim=1)).sort(descending=True)
         counts = examples.counts[order]
-        expected = float((probable[order, here] - to_begin_with).clamp(min=0) @ counts)
+        surplus = (probable[order, here] - to_begin_with).clamp(min=0)
+        expected = float(surplus @ counts)
+        if expected == 0:
+            continue
         last = int(torch.searchsorted(counts.cumsum(dim=0), expected))
         behind = -ahead[min(last, len(ahead) - 1)]
         if behind.isfinite():  # not so with features beyond all measure

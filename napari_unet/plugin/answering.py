@@ -69,11 +69,6 @@ class FeatureCache:
             _, gone = self._tiles.popitem(last=False)
             self._bytes -= gone.bytes
 
-    @property
-    def is_full(self) -> bool:
-        """Whether another tile might push one out."""
-        return self._bytes + self._largest > self._memory
-
     def fits(self, wanted: int) -> int:
         """Return how many of so many tiles fit in together, by the largest that was there yet.
 

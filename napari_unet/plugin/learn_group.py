@@ -174,6 +174,11 @@ def _outcome(record: dict[str, Any]) -> str:
     said, kept = f"Learnt for {record['steps']} steps; ", record.get("kept_step")
     if kept is None:
         return f"{said}the new network is in use."
+    if not record["measured_step"]:
+        return (
+            f"{said}it ended before these could be measured on the held-out paint, so the network "
+            "stays as it was."
+        )
     if kept:
         return f"{said}what it was after {kept} did best on the held-out paint, and is in use."
     return f"{said}nothing did better on the held-out paint, so the network stays as it was."

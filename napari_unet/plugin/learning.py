@@ -173,7 +173,9 @@ class Trainer(QObject):
             self._send_strokes()
 
     def _on_answer(self) -> None:
-        if self._awaiting.isActive():
+        live, highest = self._session.live, self._session.strokes.learnt.highest
+        # It may have been an answer to earlier strokes, which knows nothing of the class.
+        if self._awaiting.isActive() and live is not None and live.head.knows(highest):
             self._send_strokes()
 
     def _send_strokes(self) -> None:

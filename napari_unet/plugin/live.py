@@ -148,7 +148,7 @@ class Live(QObject):
             thread.shutdown(wait=False, cancel_futures=True)
 
     def follow_training(self, state: str) -> None:
-        """Compute nothing ahead while the processor is needed for learning."""
+        """Compute nothing ahead while the processor is needed for learning, if there is no GPU."""
         self._learns = state in (RUNNING, STOPPING)
         self._wake()
 
@@ -328,15 +328,19 @@ class Live(QObject):
                 stale = known is None or not known.paint.is_like(paint, place[1])
                 if stale and place not in basis.features:
                     return basis, place
-        if now is None or self._learns or not index or now.features.is_full:
+        if now is None or not index or (self._learns and now.device.type == "cpu"):
             return None
-        for distance in range(1, AHEAD + 1):
-            for z in (index[-1] + distance, index[-1] - distance):
-                for _, tile in in_view:
-                    place = ((*index[:-1], z), tile)
-                    if 0 <= z < image.shape[len(index) - 1] and place not in now.features:
-                        return now, place
-        return None
+        sections = (
+            (*index[:-1], z)
+            for distance in range(1, AHEAD + 1)
+            for z in (index[-1] + distance, index[-1] - distance)
+            if 0 <= z < image.shape[len(index) - 1]
+        )
+        near = in_view + [(section, tile) for section in sections for _, tile in in_view]
+        near = near[: now.features.fits(len(near))]
+        for place in reversed(near):  # others make room
+            now.features.get(place)
+        return next(((now, place) for place in near if place not in now.features), None)
 
     def _on_computed(self, future: Future[Computed]) -> None:
         self._computing = False

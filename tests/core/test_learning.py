@@ -272,6 +272,47 @@ def test_stopping_waits_only_a_moment_for_the_figures_of_the_newest_weights(able
     assert same(weights(kept), weights(able))  # which did better than the others looked at
 
 
+def test_a_look_that_goes_on_when_somebody_stops_still_has_that_moment(able) -> None:
+    image, annotations = disc_image(2)
+    strokes = halves(annotations, annotations)
+    asked: list[bool] = []
+    in_the_look = 1000
+
+    def should_stop() -> bool:
+        asked.append(True)
+        return len(asked) > in_the_look
+
+    options = {"device": "cpu", "clock": partial(next, itertools.count(0, 0.001))}
+    config = LEARNING.replace(steps=0)
+    step = next(learn(able, image, strokes, config, should_stop=should_stop, **options))
+    assert step.scores is not None
+    in_the_look = len(asked) - 2  # so it was asked before it had the figures
+    asked.clear()
+    step = next(learn(able, image, strokes, config, should_stop=should_stop, **options))
+    assert len(asked) > in_the_look
+    assert step.scores is not None
+
+
+@pytest.mark.parametrize(("seconds", "measured"), [(0.0, 4), (1.0, 0)])
+def test_the_record_tells_whether_there_was_time_to_measure_what_was_learnt(
+    able, seconds, measured
+) -> None:
+    image, annotations = disc_image(2)
+    strokes = halves(turned_round(annotations), annotations)
+    shown: list[LearningStep] = []
+    work = learn(
+        able,
+        image,
+        strokes,
+        LEARNING.replace(steps=0, publish_seconds=1e9),
+        device="cpu",
+        should_stop=lambda: len(shown) >= 4,
+        clock=partial(next, itertools.count(0, seconds)),
+    )
+    record = finish(work, shown.append).history[-1]
+    assert [record[name] for name in ("steps", "kept_step", "measured_step")] == [4, 0, measured]
+
+
 @pytest.mark.parametrize("seconds", [0.0, 0.1, 1.0], ids="{:g} s a reading".format)
 def test_paint_held_out_just_before_stopping_brings_back_what_learning_began_with(
     able, seconds

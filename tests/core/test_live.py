@@ -920,6 +920,14 @@ def test_classes_that_the_network_knows_or_nobody_painted_stay_as_frequent_as_th
     assert torch.equal(found.weights, head.weights)
 
 
+def test_a_head_knows_the_classes_it_has_learnt_something_of():
+    examples = drawn_examples(classes=3)
+    head = fit_head(examples, 3, PATIENT)
+
+    assert [head.grown(4).knows(number) for number in (1, 2, 3, 4)] == [True, True, True, False]
+    assert not head.knows(4)
+
+
 def test_nothing_painted_of_a_new_class_changes_nothing():
     examples, head, _ = rare_class()
     examples.painted[:] = 0

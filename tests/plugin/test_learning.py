@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,12 +17,12 @@ from napari.viewer import Viewer
 from demo.mouse import paint_stroke, wait_until
 from napari_unet.core.config import PredictionConfig
 from napari_unet.core.growing import grown_from_head
-from napari_unet.core.live import LiveModel
+from napari_unet.core.live import LiveHead, LiveModel
 from napari_unet.core.losses import painted_loss
 from napari_unet.core.prediction import finish, gather, predict
 from napari_unet.core.training import TrainingStep
 from napari_unet.io.models import load_model
-from napari_unet.plugin import learning
+from napari_unet.plugin import answering, learning
 from napari_unet.plugin.dock import UNetDock
 from napari_unet.plugin.layers import show_section
 from napari_unet.plugin.learning import IDLE, PAUSED, RUNNING
@@ -207,6 +210,30 @@ def test_what_is_erased_undone_redone_and_painted_elsewhere_meanwhile_reaches_th
     expected = [int((corrected.data == number).sum()) for number in (1, 2, 3)]
     assert [found[name] for name in ("background", "membrane", "mitochondrion")] == expected
     assert 0 < expected[1] < full[1]
+
+
+def test_a_new_class_waits_for_an_answer_that_knows_it(
+    viewer: Viewer, dock: UNetDock, corrected: Labels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait_until(lambda: dock.session.live is not None and not dock.live.busy, 60, "the live head")
+    earlier, come, sent = dock.session.live, Event(), []
+    fit_head = answering.fit_head
+
+    def late(*arguments: Any) -> LiveHead:
+        come.wait(60)
+        return fit_head(*arguments)
+
+    monkeypatch.setattr(answering, "fit_head", late)
+    start(dock)
+    dock.trainer._awaiting.setInterval(10**6)  # however long it takes
+    monkeypatch.setattr(dock.trainer._job, "send", lambda told: sent.append(told.learnt.highest))
+    dock.correct_group.add.click()
+    paint_stroke(viewer, corrected, [(60.0, 30.0 + 14 * n) for n in range(4)])
+    wait_until(lambda: dock.session.strokes.learnt.highest == 4, 20, "the stroke")
+    dock.session.live = replace(earlier)  # the answer to a stroke before that
+    assert 4 not in sent
+    come.set()
+    wait_until(lambda: 4 in sent, 60, "the answer to this one")
 
 
 def test_class_added_while_training_is_learnt(

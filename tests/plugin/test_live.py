@@ -411,6 +411,22 @@ def test_features_of_sections_around_the_view_are_there_before_anybody_looks(
     assert computed == []
 
 
+def test_features_around_the_view_take_the_place_of_those_far_away(
+    viewer: Viewer, dock: UNetDock, image_layer: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "AHEAD", 1)
+    paint(viewer, dock, 3)
+    await_rest(dock)
+    cache, (tile,) = dock.live._now.features, dock.live._plan()
+    size = cache.get(((viewer.dims.current_step[0],), tile)).bytes
+    monkeypatch.setattr(cache, "_memory", 3 * size)  # those of three sections
+    for z in (0, 1, 2, 3, 2, 1, 0):
+        show_section(viewer, image_layer, (z,))
+        near = [((each,), tile) for each in (z - 1, z, z + 1) if 0 <= each < SECTIONS]
+        wait_until(lambda near=near: all(each in cache for each in near), 60, "the neighbours")
+    assert cache._bytes <= 3 * size
+
+
 def test_of_large_sections_only_what_is_in_view_is_looked_at(
     viewer: Viewer, dock: UNetDock, image_layer: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -486,7 +502,7 @@ def test_features_computed_again_take_no_more_memory() -> None:
         cache.add(((0,), features.tile), features)
     cache.add(((1,), features.tile), features)
     assert ((0,), features.tile) in cache
-    assert not cache.is_full
+    assert ((1,), features.tile) in cache
 
 
 def test_features_beyond_the_memory_are_let_go_and_strokes_still_count(

@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from demo.mouse import paint_stroke, wait_until
 from napari_unet.core.annotations import Annotations
+from napari_unet.core.config import TrainingConfig
 from napari_unet.core.held_out import Strokes
 from napari_unet.core.prediction import finish, gather, predict
 from napari_unet.io.models import save_model
@@ -237,6 +238,20 @@ def test_changes_are_where_the_version_differs_from_what_is_in_use(
     np.testing.assert_array_equal(viewer.layers["changes"].scale, image_layer.scale)
     dock.versions_group.compare.click()
     wait_until(lambda: "changes" not in viewer.layers, 20, "the layer to go")
+
+
+def test_what_could_not_be_measured_before_it_ended_is_told(
+    dock: UNetDock, painted: Labels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_unet.core.learning.LAST_LOOK_SECONDS", 0.0)
+    before, shown = dock.session.model, []
+    dock.trainer.stepped.connect(shown.append)
+    dock.trainer.start(TrainingConfig(steps=0, patch_size=64, batch_size=1, publish_seconds=1e9))
+    wait_until(lambda: len(shown) > 1, 60, "some steps")
+    dock.learn_group.stop.click()
+    await_idle(dock)
+    assert dock.session.model.network is before.network
+    assert "before these could be measured" in dock.learn_group.status.text()
 
 
 def test_one_can_go_back_to_a_version_and_learn_on_from_there(
