@@ -174,7 +174,7 @@ def _outcome(record: dict[str, Any]) -> str:
     said, kept = f"Learnt for {record['steps']} steps; ", record.get("kept_step")
     if kept is None:
         return f"{said}the new network is in use."
-    if not record["measured_step"]:
+    if record.get("measured_step") == 0:  # earlier records do not tell it
         return (
             f"{said}it ended before these could be measured on the held-out paint, so the network "
             "stays as it was."
