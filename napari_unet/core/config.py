@@ -225,6 +225,13 @@ class TrainingConfig(Config):
         minimum=0.0,
         maximum=100.0,
     )
+    replay: float = option(
+        0.0,
+        "Share of the patches that are drawn from anywhere in the image instead of around paint, "
+        "so that the network remembers what lies far from it, too.",
+        minimum=0.0,
+        maximum=0.9,
+    )
     averaging: float = option(
         0.99,
         "Decay of the running average of the weights that is shown; 0 shows the last ones.",

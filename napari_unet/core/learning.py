@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Generator
 from contextlib import suppress
@@ -10,10 +11,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from napari_unet.core.annotations import Annotations
-from napari_unet.core.config import TrainingConfig
+from napari_unet.core.config import LiveConfig, TrainingConfig
 from napari_unet.core.held_out import Strokes
 from napari_unet.core.image import GreyStatistics, ImageArray
-from napari_unet.core.measuring import measure
+from napari_unet.core.judging import Judge, NetworkJudge, ShownJudge
 from napari_unet.core.metrics import Scores, mean_iou
 from napari_unet.core.model import UNetModel
 from napari_unet.core.network import StoppedError
@@ -27,6 +28,9 @@ Where that is too short, the best weights that were looked at before are kept. W
 do as well as what learning began with is measured first, however long it takes, if paint was held
 out since they were looked at.
 """
+
+REST = 2.0
+"""After a look at new weights, training goes on for at least so many times as long as that took."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +92,7 @@ def learn(
     should_stop: Callable[[], bool] = never,
     clock: Callable[[], float] = time.monotonic,
     grow: Growing = UNetModel.with_classes,
+    live: LiveConfig | None = None,
 ) -> Generator[LearningStep, Strokes | None, UNetModel]:
     """Train a copy of a model on strokes, and keep the weights that do best on held-out ones.
 
@@ -107,7 +112,11 @@ def learn(
         What is learnt from, and what is only measured. Two classes must be held out for weights
         to be judged; until then, the newest are the best.
     config, statistics, device, should_stop, clock, grow
-        See `train`. Weights are looked at every ``config.publish_seconds``, and at the end.
+        See `train`. Weights are looked at every ``config.publish_seconds``, less often where that
+        takes long (`REST`), and at the end.
+    live
+        How the live head learns, if there is one: networks are judged together with it, as they
+        are shown (`ShownJudge`). Else they are judged by what they find themselves.
 
     Yields
     ------
@@ -126,6 +135,7 @@ def learn(
     ValueError, MemoryError
         See `train`.
     """
+    config = config or TrainingConfig()
     statistics = statistics or known_statistics(image)
     patience: float | None = None
 
@@ -137,7 +147,10 @@ def learn(
         patience = now + LAST_LOOK_SECONDS if patience is None else patience
         return now >= patience
 
-    judge = _Judge(model, image, strokes, statistics, device, hurries)
+    judge: Judge = NetworkJudge(image, statistics, device)
+    if live is not None:
+        judge = ShownJudge(image, statistics, device, live)
+    versions = _Versions(model, strokes, judge, hurries)
     training = train(
         model,
         image,
@@ -151,49 +164,49 @@ def learn(
     )
     annotations: Annotations | None = None
     step: TrainingStep | None = None
+    rests_until = -math.inf
     while True:
         try:
             step = training.send(annotations)
         except StopIteration as end:
             final: UNetModel = end.value
             break
-        news = yield LearningStep(step) if step.model is None else judge.look_at(step)
+        if step.model is None or clock() < rests_until:
+            news = yield LearningStep(step)
+        else:
+            began = clock()
+            judged = versions.look_at(step)
+            ended = clock()
+            rests_until = ended + REST * (ended - began) if config.publish_seconds else ended
+            news = yield judged
         annotations = None
         if news is not None:
             annotations = news.learnt
-            judge.strokes = news
+            versions.strokes = news
     if step is not None:
-        yield judge.look_at(replace(step, model=final))
-    best = judge.best
+        yield versions.look_at(replace(step, model=final))
+    best = versions.best
     if best.model is final:
         return final
     record = {
         **final.history[-1],
         "kept_step": best.model.steps - model.steps,
-        "measured_step": judge.newest_measured.steps - model.steps,
+        "measured_step": versions.newest_measured.steps - model.steps,
     }
     return replace(best.model, history=(*model.history, record))
 
 
-class _Judge:
+class _Versions:
     """Knows the best weights so far, by the strokes that are held out by now."""
 
     def __init__(
-        self,
-        model: UNetModel,
-        image: ImageArray,
-        strokes: Strokes,
-        statistics: GreyStatistics,
-        device: str,
-        hurries: Callable[[], bool],
+        self, model: UNetModel, strokes: Strokes, judge: Judge, hurries: Callable[[], bool]
     ) -> None:
         self.strokes = self._judged_on = strokes
         self.best = self._first = Version(0, model, {}, strokes.held_out_pieces)
         self.newest_measured = model
         self._highest = self._last_measured = 0
-        self._image = image
-        self._statistics = statistics
-        self._device = device
+        self._judge = judge
         self._hurries = hurries
         with suppress(StoppedError):
             self._judge_anew(hurries)
@@ -202,8 +215,12 @@ class _Judge:
         """Return what came of a step of training that hands out weights."""
         assert step.model is not None
         before = earlier = self.best
-        if not _are_alike(self._judged_on.held_out, self.strokes.held_out):
-            before = self._judge_anew()  # figures of other strokes do not compare
+        judged_on, strokes = self._judged_on, self.strokes  # figures of others do not compare
+        if not _are_alike(judged_on.held_out, strokes.held_out):
+            before = self._judge_anew()
+        elif self._judge.minds_learnt and not _are_alike(judged_on.learnt, strokes.learnt):
+            with suppress(StoppedError):
+                before = self._judge_anew(self._hurries)
         best, new = self.best, None
         with suppress(StoppedError):
             new = self._measured(best.number or self._highest + 1, step.model, self._hurries)
@@ -219,6 +236,7 @@ class _Judge:
                 self.best = new
                 self._highest = max(self._highest, new.number)
                 self._note(new)
+        self._judge.keep_only((self._first.model, self.best.model))
         return LearningStep(
             step,
             self.best,
@@ -255,14 +273,7 @@ class _Judge:
             self._last_measured = max(self._last_measured, version.number)
 
     def _measured(self, number: int, model: UNetModel, should_stop: Callable[[], bool]) -> Version:
-        scores = measure(
-            model,
-            self._image,
-            self.strokes.held_out,
-            statistics=self._statistics,
-            device=self._device,
-            should_stop=should_stop,
-        )
+        scores = self._judge.scores(model, self.strokes, should_stop)
         return Version(number, model, scores, self.strokes.held_out_pieces)
 
 

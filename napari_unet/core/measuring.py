@@ -163,12 +163,12 @@ def measure_head(
         What the head has learnt from.
     """
     count = len(classes)
-    of_network, of_head = (np.zeros((count + 1, count + 1), np.int64) for _ in range(2))
+    of_network, of_head = (np.zeros((count + 1, count + 1)) for _ in range(2))
     for each in held_out:
         painted = each.painted > 0
         truth = each.painted[painted].numpy().astype(np.uint8)
         # Where there were too many to look at all, each stands for several.
-        amounts = each.counts[painted].round().long().numpy()
+        amounts = each.counts[painted].numpy()
         for total, scores in (
             (of_network, each.own_scores[painted]),
             (of_head, head.point_scores(each.features[painted], each.own_scores[painted])),
@@ -180,9 +180,11 @@ def measure_head(
         for each in (*learnt, *held_out)
         if len(each)
     )
-    return Rivals(
-        scores_of_painted(of_network, classes), scores_of_painted(of_head, classes), knows_all
+    alone, together = (
+        scores_of_painted(np.rint(total).astype(np.int64), classes)
+        for total in (of_network, of_head)
     )
+    return Rivals(alone, together, knows_all)
 
 
 def scores_of_painted(counts: npt.NDArray[np.int64], classes: ClassTable) -> Scores:

@@ -102,6 +102,8 @@ class _PaintedSection:
 class PatchSampler:
     """Draws augmented patches around painted pixels, every painted class equally often.
 
+    Some are drawn from anywhere instead, if they are to be.
+
     Parameters
     ----------
     sources
@@ -112,6 +114,8 @@ class PatchSampler:
         How patches are made, and for which network.
     device
         Where patches are augmented and delivered.
+    replay
+        Share of the patches that are drawn from anywhere.
     """
 
     def __init__(
@@ -121,8 +125,10 @@ class PatchSampler:
         config: TrainingConfig,
         network: NetworkConfig,
         device: torch.device,
+        replay: float = 0.0,
     ) -> None:
         self._config = config
+        self._replay = replay
         self._network = network
         self._device = device
         self.places = np.random.default_rng(config.seed)
@@ -150,7 +156,11 @@ class PatchSampler:
         kept = slice(inset, size - inset)
         shares = self._shares * [source.is_painted for source in self._sources]
         drawn = self.places.choice(len(self._sources), count, p=shares / shares.sum())
-        patches = [self._sources[i].patch(size, inset, self.generator) for i in drawn]
+        anywhere = self.places.random(count) < self._replay if self._replay else [False] * count
+        patches = [
+            self._sources[i].patch(size, inset, self.generator, far)
+            for i, far in zip(drawn, anywhere, strict=True)
+        ]
         grey, painted, weights = (torch.stack(part) for part in zip(*patches, strict=True))
         return Batch(
             grey,
@@ -247,11 +257,11 @@ class _PaintedImage:
         return self._config.border_sigma / self._magnification
 
     def patch(
-        self, size: int, inset: int, generator: torch.Generator
+        self, size: int, inset: int, generator: torch.Generator, anywhere: bool = False
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return grey values (1, size, size), classes and weights (size, size) of a new patch."""
-        index, *place = self._place()
-        section = self._sections[index]
+        index, *place = self._anywhere() if anywhere else self._place()
+        section = self._sections.get(index)
         positions = sampling_positions(
             size, self._config.augmentation, generator, self._magnification
         )
@@ -267,12 +277,12 @@ class _PaintedImage:
         sides = [2 * each + size % 2 for each in half]
         corner = (row - half[0], column - half[1], *sides)
         grey = read_mirrored(self._image.data[index] if index else self._image.data, *corner)
-        painted = read_mirrored(section.painted, *corner)
-        border = (
-            np.zeros(painted.shape, np.float32)
-            if section.border is None
-            else read_mirrored(section.border, *corner)
-        )
+        painted = np.zeros(grey.shape, np.uint8)
+        border = np.zeros(grey.shape, np.float32)
+        if section is not None:
+            painted = read_mirrored(section.painted, *corner)
+            if section.border is not None:
+                border = read_mirrored(section.border, *corner)
         varied = augment(
             torch.from_numpy(self._statistics.normalise(grey))[None].to(self._device),
             torch.from_numpy(painted).to(self._device),
@@ -292,3 +302,8 @@ class _PaintedImage:
         flat = int(self._places.choice(self._sections[index].positions[number]))
         row, column = divmod(flat, self._sections[index].painted.shape[1])
         return index, row, column
+
+    def _anywhere(self) -> tuple[SectionIndex, int, int]:
+        """Any pixel of the image at random."""
+        *index, row, column = (int(self._places.integers(side)) for side in self._image.shape)
+        return tuple(index), row, column

@@ -252,7 +252,8 @@ def train_on(
     grown = grow(model, _at_least(classes, model))
     learner = _Learner(grown, model, config, target, grow)
     magnifications = [model.magnification(each.image) for each in sources]
-    sampler = PatchSampler(sources, magnifications, config, learner.network.config, target)
+    replay = config.replay if learner.remembers else 0.0
+    sampler = PatchSampler(sources, magnifications, config, learner.network.config, target, replay)
     batch_size = config.batch_size
     step, loss, curve = 0, math.nan, Curve()
     earlier_seconds = 0.0
@@ -377,8 +378,8 @@ class _Learner:
         self._average = copy.deepcopy(self.network.state_dict())
         self._steps = 0
         # An untrained network has no opinion that is worth remembering.
-        remembers = config.memory > 0 and model.steps > 0
-        self._earlier = copy.deepcopy(earlier.network).to(device) if remembers else None
+        self.remembers = config.memory > 0 and model.steps > 0
+        self._earlier = copy.deepcopy(earlier.network).to(device) if self.remembers else None
         self._good = copy.deepcopy(self._average)
         self._untried: dict[str, Tensor] | None = None
         self._prepare()

@@ -68,7 +68,7 @@ class UNetDock(QScrollArea):
         self.suggester = Suggester(viewer, self.session, self)
         self.uncertainty = UncertaintyView(viewer, self.session, self)
         self.trainer = Trainer(self.session, self)
-        self.versions = VersionViewer(viewer, self.session, self)
+        self.versions = VersionViewer(viewer, self.session, self.live, self)
         self.projects = ProjectKeeper(
             viewer,
             self.session,
@@ -82,7 +82,7 @@ class UNetDock(QScrollArea):
         self.predict_group = PredictGroup(self.session, self.keeper, self.predictor)
         self.correct_group = CorrectGroup(viewer, self.session, self.keeper, self.live)
         self.suggest_group = SuggestGroup(self.session, self.suggester, self.uncertainty)
-        self.learn_group = LearnGroup(self.session, self.trainer)
+        self.learn_group = LearnGroup(self.session, self.trainer, self.live)
         self.versions_group = VersionsGroup(self.session, self.versions)
         self.export_group = ExportGroup(self.session, self.exporter)
         self.project_group = ProjectGroup(self.session, self.projects)

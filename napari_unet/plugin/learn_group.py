@@ -20,6 +20,7 @@ from napari_unet.core.training import TrainingStep
 from napari_unet.plugin.forms import aligned, config_form, configured, show_values
 from napari_unet.plugin.group import Group
 from napari_unet.plugin.learning import IDLE, PAUSED, RUNNING, STOPPING, Trainer
+from napari_unet.plugin.live import Live
 from napari_unet.plugin.loss_curve import LossCurve
 from napari_unet.plugin.session import Session
 
@@ -41,10 +42,13 @@ SHOWN_OPTIONS = (
 class LearnGroup(Group):
     """Buttons of the trainer, its loss curve and its options."""
 
-    def __init__(self, session: Session, trainer: Trainer, parent: QWidget | None = None) -> None:
+    def __init__(
+        self, session: Session, trainer: Trainer, live: Live, parent: QWidget | None = None
+    ) -> None:
         super().__init__("Learn", "Fine-tunes the network on what is painted", parent)
         self._session = session
         self._trainer = trainer
+        self._live = live
         self._minutes = 0.0
         self._failure = ""
         self.start = QPushButton("Start")
@@ -105,7 +109,7 @@ class LearnGroup(Group):
         except ValueError as error:
             show_error(str(error))
             return
-        if self._trainer.start(config):
+        if self._trainer.start(config, self._live.config):
             self._minutes = config.minutes
             self.curve.clear()
             self.curve.show()

@@ -11,7 +11,7 @@ from napari.utils.notifications import show_error, show_info
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_unet.core.annotations import ClassTable
-from napari_unet.core.config import TrainingConfig
+from napari_unet.core.config import LiveConfig, TrainingConfig
 from napari_unet.core.foreign import check_can_learn
 from napari_unet.core.growing import grown_from_head
 from napari_unet.core.held_out import Strokes
@@ -66,8 +66,16 @@ class Trainer(QObject):
         session.events.image_layer.connect(self.stop)
         session.events.image.connect(self._on_image)
 
-    def start(self, config: TrainingConfig) -> bool:
-        """Begin to learn from what is painted; tell whether there was enough for that."""
+    def start(self, config: TrainingConfig, live: LiveConfig | None = None) -> bool:
+        """Begin to learn from what is painted; tell whether there was enough for that.
+
+        Parameters
+        ----------
+        config
+            The recipe.
+        live
+            How strokes are answered, if they are: versions are judged together with that.
+        """
         session = self._session
         if self._job is not None or session.image is None or session.model is None:
             return False
@@ -112,6 +120,7 @@ class Trainer(QObject):
                 should_stop=should_stop,
                 clock=job.clock,
                 grow=grow,
+                live=live,
             )
             return kept_safe(learning, autosave, path_of)
 

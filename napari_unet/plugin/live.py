@@ -128,6 +128,11 @@ class Live(QObject):
             self._forget()
 
     @property
+    def config(self) -> LiveConfig | None:
+        """How strokes are answered; None while they are not."""
+        return self._config if self._enabled else None
+
+    @property
     def answering(self) -> bool:
         """Whether an answer is on its way, or soon will be."""
         return self._awake or self._asking

@@ -103,8 +103,8 @@ class Session:
     version
         Number of the one that the model is; None where it is not among them.
     viewed, looked_at
-        An earlier model that somebody looks at, instead of what is in use, and its number among
-        the versions; None while nobody does.
+        What the strokes so far make of an earlier model that somebody looks at, instead of what is
+        in use, and its number among the versions; None while nobody does.
     mask, corrections
         The layers of this image, once they are there.
     project
@@ -128,7 +128,7 @@ class Session:
     rivals: Rivals | None = None
     versions: tuple[KeptVersion, ...] = ()
     version: int | None = None
-    viewed: UNetModel | None = None
+    viewed: UNetModel | LiveModel | None = None
     looked_at: int | None = None
     mask: Labels | None = None
     corrections: Labels | None = None

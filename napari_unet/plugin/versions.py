@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,27 +14,35 @@ from napari.viewer import Viewer
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_unet.core.image import SectionIndex
+from napari_unet.core.judging import ShownJudge
+from napari_unet.core.live import LiveModel
 from napari_unet.core.model import UNetModel
+from napari_unet.core.network import StoppedError
 from napari_unet.core.prediction import predict
-from napari_unet.plugin.jobs import Job, Work, call
+from napari_unet.plugin.jobs import Job, Work
 from napari_unet.plugin.layers import CHANGES, draw, find_layer, new_layer, section_in_view
+from napari_unet.plugin.live import Live
 from napari_unet.plugin.session import Session
 
 
 class VersionViewer(QObject):
     """Shows versions of the model.
 
-    What somebody looks at is shown instead of what is in use, until the next stroke. The layer
+    What somebody looks at is shown instead of what is in use, until the next stroke: its network
+    with a head of its own, if strokes are answered, as it was judged. The layer
     *changes* then holds what is in use where the two differ, in the section in view.
     """
 
     changed = Signal()
     """Another version is looked at, or none any more."""
 
-    def __init__(self, viewer: Viewer, session: Session, parent: QObject | None = None) -> None:
+    def __init__(
+        self, viewer: Viewer, session: Session, live: Live, parent: QObject | None = None
+    ) -> None:
         super().__init__(parent)
         self._viewer = viewer
         self._session = session
+        self._live = live
         self._loading: Job | None = None
         self._comparing: Job | None = None
         self._compares = False
@@ -61,7 +71,7 @@ class VersionViewer(QObject):
             self._loading = None
             self._session.viewed = None
         else:
-            self._load(number, partial(self._show, number))
+            self._load(number, partial(self._show, number), as_shown=True)
 
     def use(self, number: int) -> None:
         """Make a version the model again from which learning goes on."""
@@ -79,20 +89,41 @@ class VersionViewer(QObject):
 
     # --- models --------------------------------------------------------------------------
 
-    def _load(self, number: int, then: Callable[[UNetModel], None]) -> None:
-        version = next(each for each in self._session.versions if each.number == number)
-        job = Job(f"Load version {number}", call(version.load), parent=self)
+    def _load(self, number: int, then: Callable[[Any], None], *, as_shown: bool = False) -> None:
+        """Load a version, and maybe what the strokes make of it, and do something with that."""
+        session = self._session
+        version = next(each for each in session.versions if each.number == number)
+        image, statistics, strokes = session.image, session.statistics, session.strokes
+        config = self._live.config if as_shown else None
+        judge = None
+        if config is not None and image is not None and statistics is not None:
+            judge = ShownJudge(image, statistics, session.device, config)
+
+        def work(should_stop: Callable[[], bool]) -> Work:
+            yield from ()
+            model = session.named(version.load())
+            with suppress(StoppedError):
+                return model if judge is None else judge.shown(model, strokes, should_stop)[0]
+            return model
+
+        job = Job(f"Load version {number}", work, parent=self)
+        if self._loading is not None:
+            self._loading.stop()
         self._loading = job  # only the latest wish counts
 
-        def loaded(model: UNetModel) -> None:
-            if job is self._loading:
-                then(self._session.named(model))
+        def loaded(model: UNetModel | LiveModel) -> None:
+            if job is not self._loading:
+                return
+            if as_shown and session.strokes is not strokes:  # somebody paints on
+                self.changed.emit()
+            else:
+                then(model)
 
         job.returned.connect(loaded)
         job.failed.connect(lambda _: self.changed.emit())
         job.start()
 
-    def _show(self, number: int, model: UNetModel) -> None:
+    def _show(self, number: int, model: UNetModel | LiveModel) -> None:
         self._session.looked_at = number
         self._session.viewed = model
         self.changed.emit()
@@ -103,7 +134,7 @@ class VersionViewer(QObject):
         self._session.model = model
         self.changed.emit()
 
-    def _on_viewed(self, model: UNetModel | None) -> None:
+    def _on_viewed(self, model: UNetModel | LiveModel | None) -> None:
         if model is None:
             self._loading = None
             self._session.looked_at = None

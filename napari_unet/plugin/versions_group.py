@@ -133,7 +133,7 @@ class VersionsGroup(Group):
             item.setFont(font)
             if column == IOU:
                 item.setToolTip(
-                    f"Measured on {version.pieces} held-out pieces of paint"
+                    f"Of what the strokes make of it, on {version.pieces} held-out pieces of paint"
                     if version.iou is not None
                     else "Not measured yet: paint of two classes must be held out"
                 )

@@ -4,10 +4,12 @@ from functools import partial
 import numpy as np
 import pytest
 
-from napari_unet.core import learning
+from napari_unet.core import judging, learning
 from napari_unet.core.annotations import Annotations, SegmentationClass
+from napari_unet.core.config import LiveConfig
 from napari_unet.core.held_out import Strokes, all_learnt, parted
 from napari_unet.core.image import grey_statistics
+from napari_unet.core.judging import ShownJudge
 from napari_unet.core.learning import LearningStep, learn
 from napari_unet.core.measuring import measure
 from napari_unet.core.metrics import mean_iou
@@ -45,10 +47,11 @@ def iou(model: UNetModel, image, strokes: Strokes) -> float:
     return mean_iou(found)
 
 
-def run(model, image, strokes, steps=12, **more) -> tuple[UNetModel, list[LearningStep]]:
+def run(
+    model, image, strokes, steps=12, config=LEARNING, **more
+) -> tuple[UNetModel, list[LearningStep]]:
     shown: list[LearningStep] = []
-    config = LEARNING.replace(steps=steps)
-    work = learn(model, image, strokes, config, device="cpu", **more)
+    work = learn(model, image, strokes, config.replace(steps=steps), device="cpu", **more)
     return finish(work, shown.append), shown
 
 
@@ -241,9 +244,62 @@ def test_a_stroke_that_is_learnt_from_does_not_have_the_same_held_out_paint_meas
         measured.append(model)
         return measure(model, *arguments, **more)
 
-    monkeypatch.setattr(learning, "measure", counted)
+    monkeypatch.setattr(judging, "measure", counted)
     _, shown = run_with_news(able, image, strokes, again, 12)
     assert len(measured) == 1 + len(shown)
+
+
+def test_with_a_live_head_weights_are_judged_by_what_it_shows_of_them() -> None:
+    image, annotations = disc_image(2)
+    strokes = halves(annotations, annotations)
+    kept, shown = run(tiny_model(), image, strokes, live=LiveConfig())
+    figures = [step.best.iou for step in shown if step.best]
+    assert figures == sorted(figures)
+    judge = ShownJudge(image, grey_statistics(image), "cpu")
+    assert mean_iou(judge.scores(kept, strokes)) == pytest.approx(figures[-1])
+    assert any(step.is_new for step in shown)
+    assert len(figures) == len(shown)
+
+
+def test_with_a_live_head_wrong_strokes_never_end_below_where_it_began(able) -> None:
+    image, annotations = disc_image(2)
+    strokes = halves(turned_round(annotations), annotations)
+    kept, shown = run(able, image, strokes, live=LiveConfig())
+    judge = ShownJudge(image, grey_statistics(image), "cpu")
+    figure = mean_iou(judge.scores(kept, strokes))
+    assert figure >= mean_iou(judge.scores(able, strokes))
+    assert min(mean_iou(step.scores) for step in shown) < figure - 0.1  # they do harm
+
+
+def test_with_a_live_head_versions_are_compared_after_the_same_strokes() -> None:
+    image, annotations = disc_image(2)
+    few = np.zeros_like(annotations.sections[0,])
+    few[10:40, 10:40] = annotations.sections[0,][10:40, 10:40]
+    fewer = halves(annotations.with_sections({(0,): few}, annotations.classes), annotations)
+    more = Strokes(halves(annotations, annotations).learnt, fewer.held_out)
+    untrained = tiny_model()
+    config = LEARNING.replace(steps=8)
+    work = learn(untrained, image, fewer, config, device="cpu", live=LiveConfig())
+    judge = ShownJudge(image, grey_statistics(image), "cpu")
+    best = next(work).best
+    for strokes in (more, fewer):
+        step = work.send(strokes)
+        assert step.first.iou == pytest.approx(mean_iou(judge.scores(untrained, strokes)))
+        assert step.before.iou == pytest.approx(mean_iou(judge.scores(best.model, strokes)))
+        best = step.best
+
+
+@pytest.mark.parametrize(("seconds", "looks"), [(0.0, 12), (1e-9, 2)])
+def test_training_goes_on_for_a_while_after_a_look_that_took_long(
+    monkeypatch, seconds, looks
+) -> None:
+    monkeypatch.setattr(learning, "REST", 1e9)  # any look took long
+    image, annotations = disc_image(2)
+    strokes = halves(annotations, annotations)
+    config = LEARNING.replace(publish_seconds=seconds)
+    _, shown = run(tiny_model(), image, strokes, steps=11, config=config)
+    assert sum(step.best is not None for step in shown) == looks
+    assert shown[-1].best is not None  # and at the end it looks at once
 
 
 def test_all_weights_looked_at_are_the_same_whatever_the_clock() -> None:

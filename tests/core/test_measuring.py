@@ -125,3 +125,16 @@ def test_painted_classes_tell_whether_the_network_knows_them_all(painted, knows,
     classes = class_table(["background", "disc", "vesicle"])
     learnt, held_out = ([examples], []) if is_learnt else ([], [examples])
     assert measure_head(head, held_out, classes, learnt).network_knows_all == knows
+
+
+def test_pixels_that_stand_for_several_count_as_so_many() -> None:
+    examples = Examples(
+        torch.zeros(40, 4),
+        torch.zeros(40, 2),
+        torch.tensor([1] * 30 + [2] * 10),
+        torch.tensor([1.4] * 30 + [1.6] * 10),
+    )
+    head = LiveHead(torch.zeros(4, 2), torch.tensor([1.0, 0.0]))  # finds background everywhere
+    found = measure_head(head, [examples], CLASSES).head
+    assert [found[each.name].pixels for each in CLASSES] == [42, 16]
+    assert found["background"].iou == pytest.approx(42 / 58)

@@ -13,13 +13,14 @@ MEMBRANES = class_table(["background", "membrane"])
 VALID = NetworkConfig(depth=2, width=4)
 
 
-def sampler_of(sources, magnifications=None, config=None, network=TINY_NETWORK):
+def sampler_of(sources, magnifications=None, config=None, network=TINY_NETWORK, replay=0.0):
     return PatchSampler(
         sources,
         magnifications or [1.0] * len(sources),
         config or TrainingConfig(patch_size=32, augmentation=UNVARIED),
         network,
         torch.device("cpu"),
+        replay,
     )
 
 
@@ -194,6 +195,24 @@ def test_what_is_painted_later_is_drawn_after_an_update():
 
     assert not (before == 3).any()
     assert (source.draw(8).painted == 3).any()
+
+
+def test_a_share_of_the_patches_comes_from_anywhere():
+    painted = np.zeros((4, 64, 64), np.uint8)
+    painted[1, :4, :4], painted[1, 8:12, :4] = 1, 2
+    grey = np.broadcast_to(np.arange(0, 256, 64)[:, None, None], painted.shape).astype(np.uint8)
+    image = image_from_array(grey)
+    statistics = GreyStatistics(0.0, 1.0, 0.0)
+    source = LabelledImage(image, annotations_from_array(painted, MEMBRANES), statistics=statistics)
+
+    batch = sampler_of([source], replay=0.4).draw(200)
+
+    section = batch.grey[:, 0, 16, 16].round() / 64
+    assert set(section.tolist()) == {0.0, 1.0, 2.0, 3.0}
+    elsewhere = section != 1
+    assert 0.2 < float(elsewhere.float().mean()) < 0.4  # of those from anywhere, 3 of 4
+    assert not batch.painted[elsewhere].any()
+    assert not batch.weights[elsewhere].any()
 
 
 def test_what_was_erased_is_not_drawn_any_more():

@@ -598,6 +598,23 @@ def test_what_nobody_painted_is_remembered_through_one_sided_corrections():
     assert agreement(memory=3.0) > agreement(memory=0.0) + 0.05
 
 
+@pytest.mark.parametrize(
+    ("steps", "memory", "is_same"), [(0, 3.0, True), (1, 0.0, True), (1, 3.0, False)]
+)
+def test_patches_from_anywhere_are_drawn_only_where_something_is_remembered(steps, memory, is_same):
+    image, annotations = disc_image(2)
+    model = replace(tiny_model(), steps=steps)
+    painted = annotations.sections[0,].copy()
+    painted[:, 20:] = 0
+    few = Annotations(annotations.classes, {(0,): painted})
+    found = [
+        trained(model, image, few, QUICK_TRAINING.replace(memory=memory, replay=replay))
+        for replay in (0.0, 0.6)
+    ]
+
+    assert same(*map(weights, found)) == is_same
+
+
 def test_a_network_for_several_channels_is_refused_with_a_message():
     image, annotations = disc_image(1)
     model = tiny_model(channels_in=3)

@@ -17,6 +17,9 @@ from demo.mouse import paint_stroke, wait_until
 from napari_unet.core.annotations import Annotations
 from napari_unet.core.config import TrainingConfig
 from napari_unet.core.held_out import Strokes
+from napari_unet.core.judging import ShownJudge
+from napari_unet.core.live import LiveModel
+from napari_unet.core.model import UNetModel
 from napari_unet.core.prediction import finish, gather, predict
 from napari_unet.io.models import save_model
 from napari_unet.plugin.dock import UNetDock
@@ -101,6 +104,15 @@ def mask_of(viewer: Viewer, dock: UNetDock, model) -> np.ndarray:
     image = dock.session.image
     found = predict(model, image, sections=[(z,)])
     return finish(gather(found, image, len(model.classes))).data[z]
+
+
+def answered(dock: UNetDock, model: UNetModel) -> UNetModel | LiveModel:
+    """What the strokes so far make of a model."""
+    session = dock.session
+    assert session.image is not None
+    assert session.statistics is not None
+    judge = ShownJudge(session.image, session.statistics, session.device, dock.live.config)
+    return judge.shown(model, session.strokes)[0]
 
 
 def in_view(viewer: Viewer, name: str = "mask") -> np.ndarray:
@@ -203,7 +215,7 @@ def test_a_version_is_seen_until_somebody_paints(
     first = dock.session.versions[0].load()
     view(dock, 0)
     await_view(viewer, dock)
-    np.testing.assert_array_equal(in_view(viewer), mask_of(viewer, dock, first))
+    np.testing.assert_array_equal(in_view(viewer), mask_of(viewer, dock, answered(dock, first)))
     assert "version 0" in dock.versions_group.status.text()
     assert dock.session.in_use is now
     dock.correct_group.choose(2)
@@ -215,13 +227,23 @@ def test_a_version_is_seen_until_somebody_paints(
     assert (in_view(viewer) == mask_of(viewer, dock, dock.session.live)).mean() > 0.999
 
 
+def test_a_version_is_seen_as_its_network_finds_it_where_strokes_are_not_answered(
+    viewer: Viewer, dock: UNetDock, learnt: Labels
+) -> None:
+    dock.correct_group.answer.click()
+    view(dock, 0)
+    await_view(viewer, dock)
+    first = dock.session.versions[0].load()
+    np.testing.assert_array_equal(in_view(viewer), mask_of(viewer, dock, first))
+
+
 def test_a_version_in_another_section_is_seen_there(
     viewer: Viewer, dock: UNetDock, image_layer: Image, learnt: Labels
 ) -> None:
     view(dock, 0)
     show_section(viewer, image_layer, (0,))
     await_view(viewer, dock)
-    expected = mask_of(viewer, dock, dock.session.versions[0].load())
+    expected = mask_of(viewer, dock, answered(dock, dock.session.versions[0].load()))
     np.testing.assert_array_equal(in_view(viewer), expected)
 
 
@@ -232,7 +254,7 @@ def test_changes_are_where_the_version_differs_from_what_is_in_use(
     dock.versions_group.compare.click()
     wait_until(lambda: "changes" in viewer.layers, 20, "the layer")
     wait_until(lambda: in_view(viewer, "changes").any(), 20, "the changes")
-    before = mask_of(viewer, dock, dock.session.versions[0].load())
+    before = mask_of(viewer, dock, answered(dock, dock.session.versions[0].load()))
     now = mask_of(viewer, dock, dock.session.in_use)
     assert (in_view(viewer, "changes") == np.where(before == now, 0, now)).mean() > 0.999
     np.testing.assert_array_equal(viewer.layers["changes"].scale, image_layer.scale)
