@@ -391,7 +391,7 @@ class Live(QObject):
         head = basis.head
         learns = bool(changed) or head is None or set(basis.examples) != set(kept)
         learns |= head is not None and len(head.bias) != len(session.classes)
-        is_shown = session.live is not None and session.shown is session.live
+        is_shown = session.shows_answers
         if not learns and self._drawn == (head, frozenset(shown), is_shown) and basis is self._now:
             return
         self._asking = True
@@ -429,7 +429,7 @@ class Live(QObject):
         session.rivals = done.rivals
         if session.live is None or session.live.head is not done.head:
             session.live = LiveModel(basis.model, done.question.classes, basis.space, done.head)
-        is_shown = session.shown is session.live
+        is_shown = session.shows_answers
         self._drawn = done.head, frozenset(done.classes), is_shown
         if not is_shown:  # the network does better, or an earlier version is looked at
             self._wake()

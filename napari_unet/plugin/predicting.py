@@ -200,7 +200,7 @@ class Predictor(QObject):
 
     def _keep_up(self) -> None:
         # While strokes are answered, the live head draws what is in view.
-        if self.keeps_up and not isinstance(self._session.shown, LiveModel):
+        if self.keeps_up and not self._session.shows_answers:
             self._want_view()
 
     def _index(self) -> SectionIndex | None:
@@ -214,7 +214,7 @@ class Predictor(QObject):
         if session.mask is None or self.is_predicted(index):
             return
         config = config or self._view_config()
-        wish = index, config, isinstance(session.shown, LiveModel)
+        wish = index, config, session.shows_answers
         if self._stack is not None and self._worth(self._stack_way) >= self._worth(
             (session.shown, config)
         ):
@@ -235,7 +235,7 @@ class Predictor(QObject):
     def _view_config(self) -> PredictionConfig:
         """How the section in view is predicted now: with one look where it must be quick."""
         wished = self._session.prediction
-        quick = isinstance(self._session.shown, LiveModel) or (self._learns and self.keeps_up)
+        quick = self._session.shows_answers or (self._learns and self.keeps_up)
         return wished.replace(test_time_augmentation="none") if quick else wished
 
     def _worth(self, way: tuple[Model | LiveModel | None, PredictionConfig] | None) -> int:

@@ -173,6 +173,11 @@ class Session:
         return self.live
 
     @property
+    def shows_answers(self) -> bool:
+        """Whether the mask in view is drawn from the answers to strokes."""
+        return self.live is not None and self.shown is self.live
+
+    @property
     def learner(self) -> UNetModel | None:
         """The model, if it can learn; None where it is a network of another program."""
         return self.model if isinstance(self.model, UNetModel) else None
