@@ -19,7 +19,7 @@ from skimage.morphology import dilation, disk
 from benchmarks.report import table, write_section
 from benchmarks.train_bundled import isbi2012
 from napari_unet.core.annotations import Annotations
-from napari_unet.core.config import TrainingConfig
+from napari_unet.core.config import LiveConfig, TrainingConfig
 from napari_unet.core.held_out import Strokes
 from napari_unet.core.image import image_from_array
 from napari_unet.core.learning import LearningStep, learn
@@ -67,7 +67,7 @@ def main(minutes: float = 5.0) -> None:
         learnt = Annotations(model.classes, {(0,): painted})
         begins = Strokes(learnt, judged if from_the_first else nothing)
         config = TrainingConfig(minutes=minutes, steps=0)
-        work = learn(model, image, begins, config)
+        work = learn(model, image, begins, config, live=LiveConfig())
         looks: list[LearningStep] = []
         news, steps = None, 0
         while True:
@@ -91,9 +91,10 @@ def main(minutes: float = 5.0) -> None:
         "Five minutes of learning",
         f"Made by `python -m benchmarks.five_minutes {minutes:g}` on two shared CPU cores: "
         "`em-lite` learns with the options of the\ndock from strokes on ISBI 2012 section 20, and "
-        f"is judged by those on section 21, {STROKES} of each class. *Wrong* strokes call\nevery "
-        "pixel by the next class. Mean IoU on the held-out strokes: what learning began with, the "
-        "worst weights that were\nlooked at, the newest at the end, and those that are kept.\n\n"
+        f"is judged, as it is shown, by those on section 21, {STROKES} of each class.\n*Wrong* "
+        "strokes call every pixel by the next class. Mean IoU on the held-out strokes: what "
+        "learning began with, the\nworst weights that were looked at, the newest at the end, and "
+        "those that are kept.\n\n"
         + table(["", "steps", "at first", "worst", "newest", "kept"], rows),
     )
 

@@ -226,7 +226,7 @@ class TrainingConfig(Config):
         maximum=100.0,
     )
     replay: float = option(
-        0.0,
+        0.1,
         "Share of the patches that are drawn from anywhere in the image instead of around paint, "
         "so that the network remembers what lies far from it, too.",
         minimum=0.0,

@@ -69,7 +69,9 @@ def in_one_thread() -> Iterator[None]:
 
 @cache
 def _thread_pools() -> ThreadpoolController:
-    return ThreadpoolController()
+    # Those of OpenMP only: each thread has its own number of them. Others have one number for all
+    # threads, of which several may be here at a time and leave in any order.
+    return ThreadpoolController().select(user_api="openmp")
 
 
 def computing(device: torch.device, precision: str = "auto") -> AbstractContextManager[object]:

@@ -15,6 +15,7 @@ from napari_unet.core.config import LiveConfig, TrainingConfig
 from napari_unet.core.held_out import Strokes
 from napari_unet.core.image import GreyStatistics, ImageArray
 from napari_unet.core.judging import Judge, NetworkJudge, ShownJudge
+from napari_unet.core.measuring import CLEARLY_BETTER
 from napari_unet.core.metrics import Scores, mean_iou
 from napari_unet.core.model import UNetModel
 from napari_unet.core.network import StoppedError
@@ -97,7 +98,8 @@ def learn(
     """Train a copy of a model on strokes, and keep the weights that do best on held-out ones.
 
     Where held-out strokes come or change meanwhile, the best weights so far are measured anew, and
-    so are those that learning began with: whichever do better are the best from then on.
+    so are those that learning began with. These are gone back to if they do clearly better
+    (`CLEARLY_BETTER`), and at the end if they do better at all: it never ends below them.
 
     On the CPU, the same strokes and seed give the same course of training. Which of its weights
     are looked at, and so can be kept, is told by the clock; all are with ``publish_seconds`` 0.
@@ -184,7 +186,7 @@ def learn(
             annotations = news.learnt
             versions.strokes = news
     if step is not None:
-        yield versions.look_at(replace(step, model=final))
+        yield versions.look_at(replace(step, model=final), at_the_end=True)
     best = versions.best
     if best.model is final:
         return final
@@ -211,8 +213,12 @@ class _Versions:
         with suppress(StoppedError):
             self._judge_anew(hurries)
 
-    def look_at(self, step: TrainingStep) -> LearningStep:
-        """Return what came of a step of training that hands out weights."""
+    def look_at(self, step: TrainingStep, *, at_the_end: bool = False) -> LearningStep:
+        """Return what came of a step of training that hands out weights.
+
+        While it learns, figures of a few strokes are let differ by chance; at the end the better
+        weights are the better ones.
+        """
         assert step.model is not None
         before = earlier = self.best
         judged_on, strokes = self._judged_on, self.strokes  # figures of others do not compare
@@ -236,6 +242,8 @@ class _Versions:
                 self.best = new
                 self._highest = max(self._highest, new.number)
                 self._note(new)
+        if at_the_end and self._is_worse_than_at_first(self.best):
+            self.best = self._first
         self._judge.keep_only((self._first.model, self.best.model))
         return LearningStep(
             step,
@@ -253,7 +261,7 @@ class _Versions:
         return False
 
     def _judge_anew(self, should_stop: Callable[[], bool] | None = None) -> Version:
-        """Measure what learning began with, and the best so far, and take the better of them.
+        """Measure what learning began with, and the best so far, and choose between them.
 
         Returns what was the best. All of it is measured, unless `should_stop` says otherwise.
         """
@@ -263,9 +271,13 @@ class _Versions:
             best = self._measured(self.best.number, self.best.model, should_stop)
         self._note(best)
         self._judged_on, self._first, self.best = self.strokes, first, best
-        if first.iou is not None and best.iou is not None and first.iou > best.iou:
+        if self._is_worse_than_at_first(best, CLEARLY_BETTER):
             self.best = first
         return best
+
+    def _is_worse_than_at_first(self, best: Version, by_more_than: float = 0.0) -> bool:
+        first = self._first.iou
+        return first is not None and best.iou is not None and first > best.iou + by_more_than
 
     def _note(self, version: Version) -> None:
         """Note which versions have figures: these are not replaced by weights that have none."""

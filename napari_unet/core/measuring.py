@@ -99,9 +99,11 @@ def measure(
 
 
 CLEARLY_BETTER = 0.05
-"""By so much of mean IoU a network must do better than the live head to be shown without it.
+"""By so much of mean IoU a network must do better than the live head to be shown without it, and
+what learning began with than the best weights since, to be gone back to while it still learns.
 
-Figures of a few strokes differ by a few hundredths by chance, and only the head answers at once.
+Figures of a few strokes differ by a few hundredths by chance; only the head answers at once, and
+only what was learnt can become better.
 """
 
 

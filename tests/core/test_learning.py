@@ -200,6 +200,20 @@ def test_paint_held_out_too_late_to_stop_harm_brings_back_what_learning_began_wi
     assert not any(step.changed for step in shown[13:])
 
 
+def test_weights_that_do_little_worse_than_at_first_are_kept_while_it_learns_but_not_at_the_end(
+    able, monkeypatch
+) -> None:
+    monkeypatch.setattr(learning, "CLEARLY_BETTER", 1.0)  # all is little
+    image, annotations = disc_image(2)
+    strokes = halves(turned_round(annotations), annotations)
+    at_first = Strokes(strokes.learnt, Annotations(annotations.classes))
+    kept, shown = run_with_news(able, image, at_first, strokes, 12)
+    later = shown[12:-1]
+    assert all(step.best.number > 0 and step.best.iou < step.first.iou for step in later)
+    assert same(weights(kept), weights(able))
+    assert (shown[-1].best.number, shown[-1].is_new, shown[-1].changed) == (0, False, True)
+
+
 def test_held_out_paint_that_was_wrong_at_first_does_not_end_below_where_it_began(able) -> None:
     image, annotations = disc_image(2)
     strokes = halves(turned_round(annotations), annotations)
