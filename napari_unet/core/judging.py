@@ -163,7 +163,7 @@ class ShownJudge:
         self, model: UNetModel, strokes: Strokes, should_stop: Callable[[], bool] = never
     ) -> Scores:
         """See `Judge.scores`."""
-        if not strokes.held_out.sections:
+        if not strokes.held_out.counts().any():
             return {}
         return self.shown(model, strokes, should_stop)[1]
 
@@ -212,7 +212,8 @@ class ShownJudge:
         contender = self._known[model]
         learnt: list[Examples] = []
         held_out: list[Examples] = []
-        for index, tile in _places(strokes, self._tile, 2**model.network.config.depth):
+        places = _places(strokes, self._tile, 2**model.network.config.depth)
+        for number, (index, tile) in enumerate(places):
             if should_stop():
                 raise StoppedError
             features = contender.features.get((index, tile))
@@ -229,7 +230,9 @@ class ShownJudge:
                     )
                 contender.space = contender.space or feature_space(found, self._config)
                 features = contender.space.reduce(found)
-                contender.features.add((index, tile), features)
+                # Of more than fit, always the same ones: these would push each other out for ever.
+                if number < contender.features.fits(len(places)):
+                    contender.features.add((index, tile), features)
             for examples, painted in ((learnt, strokes.learnt), (held_out, strokes.held_out)):
                 if _is_painted(painted, index, tile):
                     section = painted.sections[index]

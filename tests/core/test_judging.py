@@ -133,6 +133,20 @@ def test_many_painted_sections_are_learnt_from_evenly_but_all_held_out_paint_is_
     assert 3 < len(looked_at) <= 3 + judging.MOST_LEARNT
 
 
+def test_of_features_that_do_not_fit_into_memory_some_are_kept(looked_at, monkeypatch) -> None:
+    image, annotations = disc_image(8)
+    held_out = {(z,): annotations.sections[z,] for z in range(4)}
+    learnt = {(z,): annotations.sections[z,] for z in range(4, 8)}
+    strokes = Strokes(
+        Annotations(annotations.classes, learnt), Annotations(annotations.classes, held_out)
+    )
+    model, tells = tiny_model(), judge(image)
+    monkeypatch.setattr(judging, "MEMORY", 2**19)  # three tiles
+    for _ in range(2):
+        tells.scores(model, strokes)
+    assert len(looked_at) == 8 + 5
+
+
 def test_nothing_is_computed_while_nothing_is_held_out(looked_at) -> None:
     image, annotations = disc_image(2)
     strokes = Strokes(annotations, Annotations(annotations.classes))
