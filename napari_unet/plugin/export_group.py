@@ -33,7 +33,8 @@ class ExportGroup(Group):
         self.kind = ComboBox(
             label="What",
             choices=KINDS,
-            tooltip="What is written; sections without a mask are predicted first",
+            tooltip="What is written; sections without a mask are predicted first. The model is the "
+            "network alone, without the answers to strokes",
         )
         self.class_choice = ComboBox(
             label="Class", choices=self._class_choices, tooltip="The class that is written"
