@@ -6,8 +6,6 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import numpy as np
-
 from napari_unet.core.annotations import Annotations
 from napari_unet.core.config import LiveConfig
 from napari_unet.core.devices import choose_device, in_one_thread, is_out_of_memory
@@ -15,14 +13,7 @@ from napari_unet.core.feature_cache import FeatureCache
 from napari_unet.core.features import FeatureSpace, feature_space, tile_features
 from napari_unet.core.held_out import Strokes
 from napari_unet.core.image import GreyStatistics, ImageArray, SectionIndex
-from napari_unet.core.live import (
-    Examples,
-    LiveHead,
-    LiveModel,
-    fit_head,
-    tile_examples,
-    with_expected_shares,
-)
+from napari_unet.core.live import Examples, LiveModel, learnt_head, tile_examples
 from napari_unet.core.measuring import measure, measure_head
 from napari_unet.core.metrics import Scores
 from napari_unet.core.model import UNetModel
@@ -80,16 +71,12 @@ class Judge(Protocol):
 
 
 class NetworkJudge:
-    """Measures what networks find themselves.
+    """Measures what networks find themselves (`measure`).
 
     Parameters
     ----------
-    image
-        Grey image whose axes end with (Y, X).
-    statistics
-        Grey statistics of the image.
-    device
-        ``auto``, ``cpu``, ``cuda`` or ``mps``.
+    image, statistics, device
+        See `ShownJudge`.
     """
 
     minds_learnt = False
@@ -197,7 +184,10 @@ class ShownJudge:
         painted, space = strokes.learnt.classes, self._known[model].space
         assert space is not None
         classes = (*painted, *model.classes[len(painted) :])
-        head = _fitted(learnt, len(classes), self._config)
+        if should_stop():
+            raise StoppedError
+        with in_one_thread():  # as when strokes are answered
+            head = learnt_head(learnt, len(classes), self._config)
         rivals = measure_head(head, held_out, classes, learnt)
         if rivals.network_is_better:
             return model, rivals.network
@@ -238,12 +228,6 @@ class ShownJudge:
                     section = painted.sections[index]
                     examples.append(tile_examples(section, features, self._config))
         return learnt, held_out
-
-
-@in_one_thread()  # as when strokes are answered
-def _fitted(learnt: list[Examples], classes: int, config: LiveConfig) -> LiveHead:
-    chosen = Examples.together(learnt).fewer(config.pixels, np.random.default_rng(config.seed))
-    return with_expected_shares(fit_head(chosen, classes, config), chosen)
 
 
 def _is_painted(annotations: Annotations, index: SectionIndex, tile: Tile) -> bool:

@@ -437,6 +437,23 @@ def fit_head(
     return LiveHead(found[:, :-1].T.contiguous(), found[:, -1].contiguous())
 
 
+def learnt_head(
+    learnt: Sequence[Examples], classes: int, config: LiveConfig, start: LiveHead | None = None
+) -> LiveHead:
+    """Return the head that answers strokes: of all tiles that hold paint, in expected shares.
+
+    Parameters
+    ----------
+    learnt
+        The examples of each tile.
+    classes, config, start
+        See `fit_head`.
+    """
+    chance = np.random.default_rng(config.seed)
+    chosen = Examples.together(learnt).fewer(config.pixels, chance)
+    return with_expected_shares(fit_head(chosen, classes, config, start), chosen)
+
+
 def with_expected_shares(head: LiveHead, examples: Examples) -> LiveHead:
     """Return a head that finds as much of new classes as their probabilities let expect, or more.
 

@@ -18,13 +18,7 @@ from napari_unet.core.devices import in_one_thread, is_out_of_memory
 from napari_unet.core.feature_cache import FeatureCache
 from napari_unet.core.features import FeatureSpace, FeatureTile, feature_space, tile_features
 from napari_unet.core.image import GreyStatistics, ImageArray, SectionIndex
-from napari_unet.core.live import (
-    Examples,
-    LiveHead,
-    fit_head,
-    tile_examples,
-    with_expected_shares,
-)
+from napari_unet.core.live import Examples, LiveHead, learnt_head, tile_examples
 from napari_unet.core.measuring import Rivals, measure_head
 from napari_unet.core.model import UNetModel
 from napari_unet.core.network import UNet
@@ -192,10 +186,7 @@ def answer(question: Question, config: LiveConfig) -> Answer:
         examples[place] = painted_examples(paint, features, config)
     learnt = [each.learnt for each in examples.values() if each.learnt is not None]
     if question.learns or head is None:
-        chance = np.random.default_rng(config.seed)
-        chosen = Examples.together(learnt).fewer(config.pixels, chance)
-        head = fit_head(chosen, len(question.classes), config, head)
-        head = with_expected_shares(head, chosen)
+        head = learnt_head(learnt, len(question.classes), config, head)
     classes = {place: head.most_probable(seen) for place, seen in question.shown.items()}
     held_out = [each.held_out for each in examples.values() if each.held_out is not None]
     rivals = measure_head(head, held_out, question.classes, learnt)
