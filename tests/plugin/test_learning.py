@@ -217,13 +217,13 @@ def test_a_new_class_waits_for_an_answer_that_knows_it(
 ) -> None:
     wait_until(lambda: dock.session.live is not None and not dock.live.busy, 60, "the live head")
     earlier, come, sent = dock.session.live, Event(), []
-    fit_head = answering.fit_head
+    learnt_head = answering.learnt_head
 
     def late(*arguments: Any) -> LiveHead:
         come.wait(60)
-        return fit_head(*arguments)
+        return learnt_head(*arguments)
 
-    monkeypatch.setattr(answering, "fit_head", late)
+    monkeypatch.setattr(answering, "learnt_head", late)
     start(dock)
     dock.trainer._awaiting.setInterval(10**6)  # however long it takes
     monkeypatch.setattr(dock.trainer._job, "send", lambda told: sent.append(told.learnt.highest))

@@ -21,7 +21,7 @@ from scipy import ndimage
 from demo.mouse import paint_stroke, wait_until
 from napari_unet.core.config import LiveConfig, PredictionConfig
 from napari_unet.core.features import FeatureTile
-from napari_unet.core.live import LiveHead, LiveModel, fit_head
+from napari_unet.core.live import LiveHead, LiveModel, learnt_head
 from napari_unet.core.prediction import finish, gather, predict
 from napari_unet.core.synthetic import synthetic_stack
 from napari_unet.core.tiling import Tile
@@ -114,9 +114,9 @@ def late_answers(
 
     def late(*arguments: Any) -> LiveHead:
         come.wait(60)
-        return fit_head(*arguments)
+        return learnt_head(*arguments)
 
-    monkeypatch.setattr(answering, "fit_head", late)
+    monkeypatch.setattr(answering, "learnt_head", late)
     yield come
     come.set()
 
