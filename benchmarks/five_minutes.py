@@ -67,7 +67,7 @@ def main(minutes: float = 5.0) -> None:
         learnt = Annotations(model.classes, {(0,): painted})
         begins = Strokes(learnt, judged if from_the_first else nothing)
         config = TrainingConfig(minutes=minutes, steps=0)
-        work = learn(model, image, begins, config, live=LiveConfig())
+        work = learn(model, image, begins, config, live=LiveConfig)
         looks: list[LearningStep] = []
         news, steps = None, 0
         while True:

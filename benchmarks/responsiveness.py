@@ -142,9 +142,11 @@ def main() -> None:
         wait_until(lambda: dock.trainer.state == PAUSED, 60, "the pause")
 
     def resume() -> None:
-        count = len(shown)
         dock.learn_group.pause.click()
         wait_until(lambda: dock.trainer.state == RUNNING, 60, "the training")
+
+    def next_step() -> None:
+        count = len(shown)
         wait_until(lambda: len(shown) > count, 60, "the next step")
 
     def stop() -> None:
@@ -159,12 +161,13 @@ def main() -> None:
     # The answer depends on what the thread is at: a step, or measuring new weights. So it is
     # asked many times, at any moment.
     chance = np.random.default_rng(0)
-    pauses, resumes, stops = [], [], []
+    pauses, resumes, steps, stops = [], [], [], []
     for _ in range(TIMES):
         linger(chance.uniform(0.5, 4))
         pauses.append(heartbeat.during(pause))
         linger(0.5)
         resumes.append(heartbeat.during(resume))
+        steps.append(heartbeat.during(next_step))
     for left in reversed(range(TIMES)):
         linger(chance.uniform(0.5, 4))
         stops.append(heartbeat.during(stop))
@@ -172,7 +175,8 @@ def main() -> None:
             learn_on()
     for what, measured in (
         ("pause, until no step is computed", pauses),
-        ("resume, to the next step", resumes),
+        ("resume, until it is computed again", resumes),
+        ("from there to the next step, or the figures it was at", steps),
         ("stop, to the model that was learnt", stops),
     ):
         seconds = max(each for each, _ in measured)

@@ -206,8 +206,13 @@ class Window:
         wait_until(lambda: dock.trainer.state != IDLE, PATIENCE, "the training to begin")
 
     def _await_overlay(self) -> None:
-        """Wait until the plugin has seen what is painted, and shows what it makes of it."""
+        """Wait until the plugin has seen what is painted, and shows what it makes of it.
+
+        Where strokes are not answered, that is what the network found last: new weights may come
+        more quickly than a large section is predicted.
+        """
         session, index = self._dock.session, (self._section,)
+        predictor = self._dock.predictor
 
         def shown() -> bool:
             known = session.annotations.sections.get(index)
@@ -216,7 +221,11 @@ class Window:
             return (
                 seen
                 and not self._dock.live.answering
-                and self._dock.predictor.is_predicted(index)
+                and (
+                    predictor.is_predicted(index)
+                    if self._parts.live_head
+                    else index in predictor.ways
+                )
                 and session.mask is not None
             )
 

@@ -10,7 +10,7 @@ from napari_unet.core.features import FeatureTile
 MEMORY = 2**29
 """Bytes of features that are kept of one set of weights.
 
-There are two of them while new weights come: 1 GiB in all.
+There are two of them while new weights come: 1 GiB in all, beside what judging them takes.
 """
 
 

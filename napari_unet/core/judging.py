@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
+
 from napari_unet.core.annotations import Annotations
 from napari_unet.core.config import LiveConfig
 from napari_unet.core.devices import choose_device, in_one_thread, is_out_of_memory
@@ -25,7 +27,8 @@ TILE = 512
 """Side of the tiles whose features are computed at once."""
 
 MOST_LEARNT = 8
-"""Of the tiles that hold no held-out paint, at most so many are learnt from."""
+"""To choose between networks, so many of the tiles without held-out paint are learnt from, and those
+without which a class would be missing."""
 
 MEMORY = 2**27
 """Bytes of features that are kept of each network."""
@@ -123,6 +126,9 @@ class ShownJudge:
         ``auto``, ``cpu``, ``cuda`` or ``mps``.
     config
         How the head learns.
+    in_full
+        Learn from all painted tiles, as answers to strokes do; else, to be soon done, from some of
+        them (`MOST_LEARNT`), the same of all networks.
     """
 
     minds_learnt = True
@@ -133,12 +139,15 @@ class ShownJudge:
         statistics: GreyStatistics,
         device: str = "auto",
         config: LiveConfig | None = None,
+        *,
+        in_full: bool = False,
     ) -> None:
         self._alone = NetworkJudge(image, statistics, device)
         self._image = image
         self._statistics = statistics
         self._device = choose_device(device)
         self._config = config or LiveConfig()
+        self._in_full = in_full
         self._tile = TILE
         self._known: dict[UNetModel, _Contender] = {}
 
@@ -162,8 +171,7 @@ class ShownJudge:
         Parameters
         ----------
         model, strokes, should_stop
-            See `Judge.scores`. Of many painted tiles, only some are learnt from (`MOST_LEARNT`),
-            the same of all networks.
+            See `Judge.scores`.
 
         Raises
         ------
@@ -202,7 +210,7 @@ class ShownJudge:
         contender = self._known[model]
         learnt: list[Examples] = []
         held_out: list[Examples] = []
-        places = _places(strokes, self._tile, 2**model.network.config.depth)
+        places = _places(strokes, self._tile, 2**model.network.config.depth, self._in_full)
         for number, (index, tile) in enumerate(places):
             if should_stop():
                 raise StoppedError
@@ -235,9 +243,14 @@ def _is_painted(annotations: Annotations, index: SectionIndex, tile: Tile) -> bo
     return section is not None and bool(section[tile.slices].any())
 
 
-def _places(strokes: Strokes, size: int, multiple: int) -> list[tuple[SectionIndex, Tile]]:
-    """Return all tiles with held-out paint, and evenly some of the others with paint."""
-    held_out, learnt = [], []
+def _places(
+    strokes: Strokes, size: int, multiple: int, in_full: bool
+) -> list[tuple[SectionIndex, Tile]]:
+    """Return all tiles with held-out paint, and all or evenly some of the others with paint.
+
+    Some are enough that no painted class is missing.
+    """
+    held_out, others = [], []
     for index in sorted({**strokes.held_out.sections, **strokes.learnt.sections}):
         painted = strokes.held_out.sections.get(index, strokes.learnt.sections.get(index))
         assert painted is not None
@@ -245,6 +258,19 @@ def _places(strokes: Strokes, size: int, multiple: int) -> list[tuple[SectionInd
             if _is_painted(strokes.held_out, index, tile):
                 held_out.append((index, tile))
             elif _is_painted(strokes.learnt, index, tile):
-                learnt.append((index, tile))
-    step = -(-len(learnt) // MOST_LEARNT) or 1
-    return [*held_out, *learnt[::step]]
+                others.append((index, tile))
+    if in_full or len(others) <= MOST_LEARNT:
+        return held_out + others
+
+    def classes(place: tuple[SectionIndex, Tile]) -> set[int]:
+        index, tile = place
+        section = strokes.learnt.sections.get(index)
+        return set() if section is None else set(np.unique(section[tile.slices]).tolist())
+
+    chosen = held_out + others[:: -(-len(others) // MOST_LEARNT)]
+    known = set().union(*map(classes, chosen))
+    for place in others:
+        if not classes(place) <= known:
+            chosen.append(place)
+            known |= classes(place)
+    return chosen

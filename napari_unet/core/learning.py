@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 
@@ -25,9 +26,9 @@ from napari_unet.core.training import Growing, TrainingStep, train
 LAST_LOOK_SECONDS = 0.5
 """How long it is still waited for figures of the newest weights when somebody stops.
 
-Where that is too short, the best weights that were looked at before are kept. Whether these still
-do as well as what learning began with is measured first, however long it takes, if paint was held
-out since they were looked at.
+Where that is too short, or would be if it took as long as the look before, the best weights that
+were looked at before are kept. Whether these still do as well as what learning began with is
+measured first, however long it takes, if paint was held out since they were looked at.
 """
 
 REST = 2.0
@@ -82,6 +83,10 @@ class LearningStep:
     """Of the new weights on the held-out strokes, better or not; None if that was not waited for."""
 
 
+def unanswered() -> None:
+    """Say that no live head answers strokes."""
+
+
 def learn(
     model: UNetModel,
     image: ImageArray,
@@ -93,7 +98,7 @@ def learn(
     should_stop: Callable[[], bool] = never,
     clock: Callable[[], float] = time.monotonic,
     grow: Growing = UNetModel.with_classes,
-    live: LiveConfig | None = None,
+    live: Callable[[], LiveConfig | None] = unanswered,
 ) -> Generator[LearningStep, Strokes | None, UNetModel]:
     """Train a copy of a model on strokes, and keep the weights that do best on held-out ones.
 
@@ -117,20 +122,22 @@ def learn(
         See `train`. Weights are looked at every ``config.publish_seconds``, less often where that
         takes long (`REST`), and at the end.
     live
-        How the live head learns, if there is one: networks are judged together with it, as they
-        are shown (`ShownJudge`). Else they are judged by what they find themselves.
+        Asked at every look how strokes are answered by now, if they are: networks are judged
+        together with a live head then, as they are shown (`ShownJudge`). Else they are judged by
+        what they find themselves.
 
     Yields
     ------
     LearningStep
-        Strokes sent back replace the earlier ones. The last one tells of the weights at the end.
+        Strokes sent back replace the earlier ones. The last one tells of the weights at the end;
+        where a step was given up, one before that asks for strokes that came meanwhile.
 
     Returns
     -------
     UNetModel
         The best weights, with a record of this training at the end of their history: after
         ``kept_step`` steps they were what they are, and after ``measured_step`` the newest ones
-        were looked at.
+        were looked at. The model itself, if it was to stop before the first step.
 
     Raises
     ------
@@ -140,19 +147,25 @@ def learn(
     config = config or TrainingConfig()
     statistics = statistics or known_statistics(image)
     patience: float | None = None
+    began, took = clock(), 0.0  # the look that goes on, and how long the one before took
 
     def hurries() -> bool:
         nonlocal patience
         if not should_stop():
             return False
         now = clock()
-        patience = now + LAST_LOOK_SECONDS if patience is None else patience
+        if patience is None:
+            is_soon_there = began + took <= now + LAST_LOOK_SECONDS
+            patience = now + LAST_LOOK_SECONDS if is_soon_there else now
         return now >= patience
 
-    judge: Judge = NetworkJudge(image, statistics, device)
-    if live is not None:
-        judge = ShownJudge(image, statistics, device, live)
-    versions = _Versions(model, strokes, judge, hurries)
+    @cache
+    def judge(config: LiveConfig | None) -> Judge:
+        if config is None:
+            return NetworkJudge(image, statistics, device)
+        return ShownJudge(image, statistics, device, config)
+
+    versions = _Versions(model, strokes, lambda: judge(live()), hurries)
     training = train(
         model,
         image,
@@ -179,14 +192,20 @@ def learn(
             began = clock()
             judged = versions.look_at(step)
             ended = clock()
-            rests_until = ended + REST * (ended - began) if config.publish_seconds else ended
+            took = ended - began
+            rests_until = ended + REST * took if config.publish_seconds else ended
             news = yield judged
         annotations = None
         if news is not None:
             annotations = news.learnt
             versions.strokes = news
-    if step is not None:
-        yield versions.look_at(replace(step, model=final), at_the_end=True)
+    if step is None:
+        return model
+    if should_stop():
+        news = yield LearningStep(step)
+        versions.strokes = news or versions.strokes
+    began = clock()
+    yield versions.look_at(replace(step, model=final), at_the_end=True)
     best = versions.best
     if best.model is final:
         return final
@@ -202,13 +221,19 @@ class _Versions:
     """Knows the best weights so far, by the strokes that are held out by now."""
 
     def __init__(
-        self, model: UNetModel, strokes: Strokes, judge: Judge, hurries: Callable[[], bool]
+        self,
+        model: UNetModel,
+        strokes: Strokes,
+        judge_now: Callable[[], Judge],
+        hurries: Callable[[], bool],
     ) -> None:
         self.strokes = self._judged_on = strokes
         self.best = self._first = Version(0, model, {}, strokes.held_out_pieces)
+        self._aside: Version | None = None  # the best that had figures, while nothing has
         self.newest_measured = model
         self._highest = self._last_measured = 0
-        self._judge = judge
+        self._judge_now = judge_now
+        self._judge = judge_now()
         self._hurries = hurries
         with suppress(StoppedError):
             self._judge_anew(hurries)
@@ -222,7 +247,8 @@ class _Versions:
         assert step.model is not None
         before = earlier = self.best
         judged_on, strokes = self._judged_on, self.strokes  # figures of others do not compare
-        if not _are_alike(judged_on.held_out, strokes.held_out):
+        judge, self._judge = self._judge, self._judge_now()
+        if judge is not self._judge or not _are_alike(judged_on.held_out, strokes.held_out):
             before = self._judge_anew()
         elif self._judge.minds_learnt and not _are_alike(judged_on.learnt, strokes.learnt):
             with suppress(StoppedError):
@@ -239,12 +265,15 @@ class _Versions:
             if not takes_its_place:
                 new = replace(new, number=self._highest + 1)
             if new.iou is None or best.iou is None or new.iou >= best.iou:
+                if new.iou is None and 0 < best.number <= self._last_measured:
+                    self._aside = best
                 self.best = new
                 self._highest = max(self._highest, new.number)
                 self._note(new)
         if at_the_end and self._is_worse_than_at_first(self.best):
             self.best = self._first
-        self._judge.keep_only((self._first.model, self.best.model))
+        kept = [each.model for each in (self._first, self._aside, self.best) if each is not None]
+        self._judge.keep_only(kept)
         return LearningStep(
             step,
             self.best,
@@ -269,9 +298,16 @@ class _Versions:
         first = best = self._measured(0, self._first.model, should_stop)
         if self.best is not self._first:
             best = self._measured(self.best.number, self.best.model, should_stop)
+        aside = self._aside
+        if aside is not None and best.iou is not None:
+            aside = self._measured(aside.number, aside.model, should_stop)
         self._note(best)
         self._judged_on, self._first, self.best = self.strokes, first, best
-        if self._is_worse_than_at_first(best, CLEARLY_BETTER):
+        if aside is not None and best.iou is not None:
+            self._aside = None
+            if aside.iou is not None and aside.iou > best.iou:
+                self.best = aside
+        if self._is_worse_than_at_first(self.best, CLEARLY_BETTER):
             self.best = first
         return best
 

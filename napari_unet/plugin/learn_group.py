@@ -109,7 +109,7 @@ class LearnGroup(Group):
         except ValueError as error:
             show_error(str(error))
             return
-        if self._trainer.start(config, self._live.config):
+        if self._trainer.start(config, lambda: self._live.config):
             self._minutes = config.minutes
             self.curve.clear()
             self.curve.show()
@@ -124,6 +124,8 @@ class LearnGroup(Group):
             self._trainer.pause()
 
     def _show_step(self, step: TrainingStep) -> None:
+        if self._trainer.state == STOPPING:
+            return
         if step.waits:
             self.status.setText("Waiting: paint strokes of at least two classes.")
             return
@@ -158,12 +160,20 @@ class LearnGroup(Group):
         self.pause.setText("Resume" if state == PAUSED else "Pause")
         if state == STOPPING:
             self.status.setText("Stopping …")
-        elif state == IDLE and self._failure:
-            self.status.setText(self._failure)
-        elif state == IDLE and self.curve.count:
-            history = self._session.model.history if self._session.model else ()
-            self.status.setText(_outcome(history[-1]) if history else "")
+        elif state == IDLE:
+            self.status.setText(self._failure or self._outcome())
         self._enable()
+
+    def _outcome(self) -> str:
+        record = self._trainer.record
+        if record is None:
+            return "Stopped before the first step; the network stays as it was."
+        if self._trainer.is_elsewhere:
+            return (
+                f"Learnt for {record['steps']} steps, until its image went away. The network that "
+                "came of it can be chosen under Model."
+            )
+        return _said(record)
 
     def _enable(self) -> None:
         state = self._trainer.state
@@ -173,7 +183,7 @@ class LearnGroup(Group):
         self.stop.setEnabled(state in (RUNNING, PAUSED))
 
 
-def _outcome(record: dict[str, Any]) -> str:
+def _said(record: dict[str, Any]) -> str:
     """What came of a training, in words."""
     said, kept = f"Learnt for {record['steps']} steps; ", record.get("kept_step")
     if kept is None:

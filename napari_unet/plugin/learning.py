@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from napari.utils.notifications import show_error, show_info
 from qtpy.QtCore import QObject, QTimer, Signal
@@ -16,7 +17,7 @@ from napari_unet.core.foreign import check_can_learn
 from napari_unet.core.growing import grown_from_head
 from napari_unet.core.held_out import Strokes
 from napari_unet.core.image import ImageArray
-from napari_unet.core.learning import LearningStep, Version, learn
+from napari_unet.core.learning import LearningStep, Version, learn, unanswered
 from napari_unet.core.model import UNetModel
 from napari_unet.core.notices import tell
 from napari_unet.core.training import nothing_to_learn
@@ -53,8 +54,12 @@ class Trainer(QObject):
         self._session = session
         self._job: Job | None = None
         self._used: UNetModel | None = None
+        self._began_with: UNetModel | None = None
         self._paths: dict[int, Path] = {}  # of versions, by their number in this training
-        self._is_elsewhere = False  # the session, with another image than is learnt from
+        self.is_elsewhere = False
+        """Whether the session has another image by now than is learnt from, or none."""
+        self.record: dict[str, Any] | None = None
+        """What the latest training that ended says of itself; None where no step was done."""
         self.state = IDLE
         self._highest_class = 0
         self._awaiting = QTimer(self)
@@ -66,7 +71,9 @@ class Trainer(QObject):
         session.events.image_layer.connect(self.stop)
         session.events.image.connect(self._on_image)
 
-    def start(self, config: TrainingConfig, live: LiveConfig | None = None) -> bool:
+    def start(
+        self, config: TrainingConfig, live: Callable[[], LiveConfig | None] = unanswered
+    ) -> bool:
         """Begin to learn from what is painted; tell whether there was enough for that.
 
         Parameters
@@ -74,7 +81,8 @@ class Trainer(QObject):
         config
             The recipe.
         live
-            How strokes are answered, if they are: versions are judged together with that.
+            Asked now and then how strokes are answered, if they are: versions are judged together
+            with that. It is called in another thread.
         """
         session = self._session
         if self._job is not None or session.image is None or session.model is None:
@@ -92,8 +100,10 @@ class Trainer(QObject):
         autosave = _autosave_path(session.image)
         paths: dict[int, Path] = {}
         self._paths = paths
-        self._is_elsewhere = False
+        self.is_elsewhere = False
         self._begin_versions(model)
+        self._used = self._began_with = model
+        self.record = None
         image, strokes = session.image, session.strokes
         self._highest_class = max(len(model.classes), strokes.learnt.highest)
         statistics, device = session.statistics, session.device
@@ -104,7 +114,7 @@ class Trainer(QObject):
 
         def path_of(version: Version) -> Path:
             # The project may be another by now: a copy, with which the session went on.
-            project = None if self._is_elsewhere else session.project
+            project = None if self.is_elsewhere else session.project
             folder = (project.versions if project else autosave.parent) / autosave.stem
             paths[version.number] = folder / f"version-{version.number}.safetensors"
             return paths[version.number]
@@ -151,6 +161,8 @@ class Trainer(QObject):
     def stop(self) -> None:
         """End the training; what was learnt becomes the session's model."""
         if self._job is not None and not self._job.stopping:
+            if self._awaiting.isActive():  # a new class is judged by, too
+                self._send_strokes()
             self._job.stop()
             self._set_state(STOPPING)
 
@@ -169,7 +181,7 @@ class Trainer(QObject):
 
     def _on_image(self, image: ImageArray | None) -> None:
         if image is None:  # with it its versions go, and its project
-            self._is_elsewhere = True
+            self.is_elsewhere = True
         self.stop()
 
     def _on_strokes(self, strokes: Strokes) -> None:
@@ -202,7 +214,7 @@ class Trainer(QObject):
                 fraction = max(fraction, step.seconds / (60 * self._config.minutes))
             if fraction:
                 self._job.show_progress(fraction)
-        if learning.best is not None and not self._is_elsewhere:
+        if learning.best is not None and not self.is_elsewhere:
             for version in (learning.first, learning.before, learning.best):
                 assert version is not None
                 self._keep(version)
@@ -213,7 +225,10 @@ class Trainer(QObject):
         self.stepped.emit(step)
 
     def _on_returned(self, model: UNetModel) -> None:
-        if model is not self._used and not self._is_elsewhere:
+        if model is self._began_with:
+            return
+        self.record = model.history[-1]
+        if model is not self._used and not self.is_elsewhere:
             self._use(model)
 
     # --- versions ------------------------------------------------------------------------
@@ -240,8 +255,11 @@ class Trainer(QObject):
         number, model = self._number(version), version.model
         kept = {each.number: each for each in self._session.versions}
         earlier = kept.get(number)
+        iou, pieces = version.iou, version.pieces
+        if iou is None and earlier is not None and earlier.steps == model.steps:
+            iou, pieces = earlier.iou, earlier.pieces  # of what was held out when that was so
         if version.number == 0 and earlier is not None:
-            kept[number] = replace(earlier, iou=version.iou, pieces=version.pieces)
+            kept[number] = replace(earlier, iou=iou, pieces=pieces)
         else:
             path = self._paths.get(version.number)
             on_disk = path is not None and path.exists()
@@ -249,8 +267,8 @@ class Trainer(QObject):
                 number,
                 model.name,
                 model.steps,
-                version.iou,
-                version.pieces,
+                iou,
+                pieces,
                 None if on_disk else model,
                 path if on_disk else None,
             )
@@ -304,12 +322,13 @@ def kept_safe(learning: Work, path: Path, path_of: Callable[[Version], Path]) ->
     closed in the middle then costs at most what was learnt since the last weights were handed
     out. A disk that is full does not end the training.
     """
-    news, told = None, False
+    news, step, told = None, None, False
     while True:
         try:
             step = learning.send(news)
         except StopIteration as end:
-            _save(path, end.value)
+            if step is not None:
+                _save(path, end.value)
             return end.value
         if step.is_new:
             _save(path_of(step.best), step.best.model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -84,6 +85,7 @@ class Live(QObject):
         self._corrections: Labels | None = None
         self._parted: Strokes | None = None
         self._painted: dict[SectionIndex, tuple[Paint, list[Tile]]] = {}
+        self._given_up: set[Place] = set()  # of what is computed ahead
         self._awake = self._computing = self._asking = False
         self._drawn: tuple[LiveHead | None, frozenset[Place], bool] = None, frozenset(), False
         self._threads = {
@@ -189,6 +191,7 @@ class Live(QObject):
 
     def _forget(self, _: object = None) -> None:
         self._now = self._next = None
+        self._given_up.clear()
         self._forget_places()
         self._session.live = None
         self._wake()
@@ -310,9 +313,8 @@ class Live(QObject):
         basis, place = wanted
         painted = self._painted_places().get(place)
         self._computing = basis.begun = True
-        self._have(
-            compute, self._on_computed, basis, session.image, session.statistics, place, painted
-        )
+        then = partial(self._on_computed, place)
+        self._have(compute, then, basis, session.image, session.statistics, place, painted)
 
     def _most_urgent(self) -> tuple[Basis, Place] | None:
         now, coming = self._now, self._next
@@ -342,13 +344,18 @@ class Live(QObject):
             if 0 <= z < image.shape[len(index) - 1]
         )
         near = in_view + [(section, tile) for section in sections for _, tile in in_view]
+        near = [place for place in near if place not in self._given_up]
         near = near[: now.features.fits(len(near))]
         for place in reversed(near):  # others make room
             now.features.get(place)
         return next(((now, place) for place in near if place not in now.features), None)
 
-    def _on_computed(self, future: Future[Computed]) -> None:
+    def _on_computed(self, place: Place, future: Future[Computed]) -> None:
         self._computing = False
+        if not future.cancelled() and future.exception() is not None and self._is_ahead(place):
+            self._given_up.add(place)  # a section that cannot be read, of which nobody asked
+            self._wake()
+            return
         done: Computed | None = self._result(future, "Features")
         if done is None:
             return
@@ -358,6 +365,15 @@ class Live(QObject):
             if done.examples is not None:
                 done.basis.examples[done.place] = done.examples
         self._wake()
+
+    def _is_ahead(self, place: Place) -> bool:
+        """Whether a place is neither in view nor painted, so that it was computed ahead."""
+        layer = self._session.image_layer
+        if layer is None or not self._ready():
+            return False
+        return place[0] != section_in_view(self._viewer, layer) and place not in (
+            self._painted_places()
+        )
 
     # --- answers -------------------------------------------------------------------------
 

@@ -231,6 +231,7 @@ class Suggester(QObject):
         # While earlier places wait, they stay until all sections have been searched.
         job.yielded.connect(partial(self._on_found, job, not self._waiting))
         job.returned.connect(partial(self._on_found, job, True))
+        job.failed.connect(partial(self._on_failed, job))
         job.finished.connect(partial(self._on_finished, job))
         job.start()
         self.changed.emit()
@@ -250,6 +251,11 @@ class Suggester(QObject):
             self._at = len(self._visited) - 1  # new places come after all that were visited
             self.next()
         self.changed.emit()
+
+    def _on_failed(self, job: Job, _: str) -> None:
+        """Do not say that there is nothing where it could not be looked for; what failed is told."""
+        if job is self._job:
+            self._goes_when_found = False
 
     def _on_finished(self, job: Job) -> None:
         if job is not self._job:

@@ -44,7 +44,10 @@ class VersionViewer(QObject):
         self._session = session
         self._live = live
         self._loading: Job | None = None
+        self._wanted: int | None = None
         self._comparing: Job | None = None
+        # Of which models the sections of the layer *changes* tell.
+        self._compared: dict[SectionIndex, tuple[object, object]] = {}
         self._compares = False
         self._soon = QTimer(self)
         self._soon.setSingleShot(True)
@@ -65,13 +68,21 @@ class VersionViewer(QObject):
         """The version that is looked at; None while it is the one in use."""
         return self._session.looked_at
 
+    @property
+    def wanted(self) -> int | None:
+        """The version that will be looked at when it is loaded; None while none is."""
+        return self._wanted
+
     def view(self, number: int) -> None:
         """Show the masks of a version, until somebody paints."""
         if number == self._session.version:
-            self._loading = None
+            self._loading = self._wanted = None
             self._session.viewed = None
+            self.changed.emit()
         else:
             self._load(number, partial(self._show, number), as_shown=True)
+            self._wanted = number
+            self.changed.emit()
 
     def use(self, number: int) -> None:
         """Make a version the model again from which learning goes on."""
@@ -97,7 +108,7 @@ class VersionViewer(QObject):
         config = self._live.config if as_shown else None
         judge = None
         if config is not None and image is not None and statistics is not None:
-            judge = ShownJudge(image, statistics, session.device, config)
+            judge = ShownJudge(image, statistics, session.device, config, in_full=True)
 
         def work(should_stop: Callable[[], bool]) -> Work:
             yield from ()
@@ -114,13 +125,19 @@ class VersionViewer(QObject):
         def loaded(model: UNetModel | LiveModel) -> None:
             if job is not self._loading:
                 return
+            self._wanted = None
             if as_shown and session.strokes is not strokes:  # somebody paints on
                 self.changed.emit()
             else:
                 then(model)
 
+        def failed(_: str) -> None:
+            if job is self._loading:
+                self._wanted = None
+                self.changed.emit()
+
         job.returned.connect(loaded)
-        job.failed.connect(lambda _: self.changed.emit())
+        job.failed.connect(failed)
         job.start()
 
     def _show(self, number: int, model: UNetModel | LiveModel) -> None:
@@ -136,7 +153,7 @@ class VersionViewer(QObject):
 
     def _on_viewed(self, model: UNetModel | LiveModel | None) -> None:
         if model is None:
-            self._loading = None
+            self._loading = self._wanted = None
             self._session.looked_at = None
             self.changed.emit()
         self._compare_soon()
@@ -144,7 +161,7 @@ class VersionViewer(QObject):
     def _on_image(self) -> None:
         session = self._session
         if session.image is None:
-            self._loading = None
+            self._loading = self._wanted = None
             session.viewed, session.versions, session.version = None, (), None
 
     # --- what differs --------------------------------------------------------------------
@@ -165,6 +182,7 @@ class VersionViewer(QObject):
             self._comparing.stop()
         index = section_in_view(self._viewer, layer)
         models, image = (session.viewed, session.in_use), session.image
+        self._clear_changes(models, index)
         statistics, device = session.statistics, session.device
 
         def work(should_stop: Callable[[], bool]) -> Work:
@@ -189,11 +207,32 @@ class VersionViewer(QObject):
 
         job = Job("Compare versions", work, parent=self)
         self._comparing = job
-        job.returned.connect(partial(self._show_changes, job, index))
+        job.returned.connect(partial(self._show_changes, job, models, index))
         job.start()
 
+    def _clear_changes(self, models: tuple[object, object], index: SectionIndex) -> None:
+        """Erase what the layer *changes* tells of other models.
+
+        Where only what is in use is new, as after a stroke, the section in view stays until its
+        changes are there.
+        """
+        layer = self._session.image_layer
+        assert layer is not None
+        changes = find_layer(self._viewer, CHANGES, layer)
+        for each, (viewed, in_use) in tuple(self._compared.items()):
+            is_past = viewed is not models[0] or (in_use is not models[1] and each != index)
+            if changes is not None and is_past:
+                draw(changes, each, np.zeros(changes.data.shape[-2:], np.uint8))
+                changes.refresh(extent=False)
+            if changes is None or is_past:
+                del self._compared[each]
+
     def _show_changes(
-        self, job: Job, index: SectionIndex, differing: npt.NDArray[np.uint8]
+        self,
+        job: Job,
+        models: tuple[object, object],
+        index: SectionIndex,
+        differing: npt.NDArray[np.uint8],
     ) -> None:
         session = self._session
         if job is not self._comparing or job.stopping or not self._compares:
@@ -202,6 +241,7 @@ class VersionViewer(QObject):
             return
         changes = self._layer()
         if draw(changes, index, differing):
+            self._compared[index] = models
             changes.refresh(extent=False)
 
     def _layer(self) -> Labels:

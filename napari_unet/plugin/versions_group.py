@@ -96,12 +96,18 @@ class VersionsGroup(Group):
         self._versions.compares = on
 
     def _on_use(self) -> None:
-        if self._versions.number is not None:
-            self._versions.use(self._versions.number)
+        if self._chosen is not None:
+            self._versions.use(self._chosen)
+
+    @property
+    def _chosen(self) -> int | None:
+        """The version that was clicked, also while it is still being loaded; None if none was."""
+        wanted = self._versions.wanted
+        return self._versions.number if wanted is None else wanted
 
     def _fill(self, _: Any = None) -> None:
         versions = self._session.versions
-        chosen = self._session.version if self._versions.number is None else self._versions.number
+        chosen = self._session.version if self._chosen is None else self._chosen
         with blocked(self.table):
             self.table.setRowCount(len(versions))
             for row, version in enumerate(versions):
@@ -140,12 +146,13 @@ class VersionsGroup(Group):
             self.table.setItem(row, column, item)
 
     def _enable(self) -> None:
-        views = self._versions.number is not None
-        self.compare.setEnabled(views)
-        self.use.setEnabled(views and not self._learns)
-        self.status.setText(
-            f"The mask is that of version {self._versions.number}. Paint to go back to the one in use."
-            if views
-            else ""
-        )
-        self.status.setVisible(views)
+        chosen = self._chosen
+        self.compare.setEnabled(self._versions.number is not None)
+        self.use.setEnabled(chosen is not None and not self._learns)
+        if self._versions.wanted is not None:
+            self.status.setText(f"Version {chosen} is on its way to the mask …")
+        else:
+            self.status.setText(
+                f"The mask is that of version {chosen}. Paint to go back to the one in use."
+            )
+        self.status.setVisible(chosen is not None)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from napari_unet.core import judging
-from napari_unet.core.annotations import Annotations
+from napari_unet.core.annotations import Annotations, SegmentationClass
 from napari_unet.core.config import LiveConfig
 from napari_unet.core.held_out import Strokes
 from napari_unet.core.image import grey_statistics
@@ -35,16 +35,16 @@ def judge(image, kind=ShownJudge, **options):
 
 @pytest.fixture
 def looked_at(monkeypatch):
-    """The tiles whose features were computed."""
-    tiles = []
+    """The section of each tile whose features were computed."""
+    sections = []
 
     def noted(network, section, tile, *arguments, **more):
-        tiles.append(tile)
+        sections.append(section)
         return tile_features(network, section, tile, *arguments, **more)
 
     tile_features = judging.tile_features
     monkeypatch.setattr(judging, "tile_features", noted)
-    return tiles
+    return sections
 
 
 def test_a_network_that_finds_nothing_itself_is_judged_by_what_the_head_makes_of_it(discs) -> None:
@@ -131,6 +131,30 @@ def test_many_painted_sections_are_learnt_from_evenly_but_all_held_out_paint_is_
     found = judge(image).scores(tiny_model(), strokes)
     assert sum(each.pixels for each in found.values()) == pytest.approx(3 * 64 * 64, abs=3)
     assert 3 < len(looked_at) <= 3 + judging.MOST_LEARNT
+
+
+def test_of_many_painted_sections_all_are_learnt_from_where_all_is_to_be_as_it_is_answered(
+    looked_at,
+) -> None:
+    image, annotations = disc_image(12)
+    strokes = Strokes(annotations, Annotations(annotations.classes))
+    ShownJudge(image, grey_statistics(image), "cpu", in_full=True).shown(tiny_model(), strokes)
+    assert len(looked_at) == 12
+
+
+def test_a_class_that_is_painted_on_a_single_one_of_many_sections_is_learnt(looked_at) -> None:
+    image, annotations = disc_image(12)
+    classes = (*annotations.classes, SegmentationClass("corner", "#00ff00"))
+    for rare in range(1, 12):
+        sections = {index: section.copy() for index, section in annotations.sections.items()}
+        held_out = {(0,): sections.pop((0,))}
+        for section in (held_out[0,], sections[rare,]):
+            section[:16, :16] = 3
+        strokes = Strokes(Annotations(classes, sections), Annotations(classes, held_out))
+        looked_at.clear()
+        judge(image).scores(tiny_model(), strokes)
+        assert any(np.array_equal(each, image.data[rare]) for each in looked_at)
+        assert len(looked_at) <= 1 + judging.MOST_LEARNT + 1
 
 
 def test_of_features_that_do_not_fit_into_memory_some_are_kept(looked_at, monkeypatch) -> None:

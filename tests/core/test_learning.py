@@ -266,7 +266,7 @@ def test_a_stroke_that_is_learnt_from_does_not_have_the_same_held_out_paint_meas
 def test_with_a_live_head_weights_are_judged_by_what_it_shows_of_them() -> None:
     image, annotations = disc_image(2)
     strokes = halves(annotations, annotations)
-    kept, shown = run(tiny_model(), image, strokes, live=LiveConfig())
+    kept, shown = run(tiny_model(), image, strokes, live=LiveConfig)
     figures = [step.best.iou for step in shown if step.best]
     assert figures == sorted(figures)
     judge = ShownJudge(image, grey_statistics(image), "cpu")
@@ -278,7 +278,7 @@ def test_with_a_live_head_weights_are_judged_by_what_it_shows_of_them() -> None:
 def test_with_a_live_head_wrong_strokes_never_end_below_where_it_began(able) -> None:
     image, annotations = disc_image(2)
     strokes = halves(turned_round(annotations), annotations)
-    kept, shown = run(able, image, strokes, live=LiveConfig())
+    kept, shown = run(able, image, strokes, live=LiveConfig)
     judge = ShownJudge(image, grey_statistics(image), "cpu")
     figure = mean_iou(judge.scores(kept, strokes))
     assert figure >= mean_iou(judge.scores(able, strokes))
@@ -293,7 +293,7 @@ def test_with_a_live_head_versions_are_compared_after_the_same_strokes() -> None
     more = Strokes(halves(annotations, annotations).learnt, fewer.held_out)
     untrained = tiny_model()
     config = LEARNING.replace(steps=8)
-    work = learn(untrained, image, fewer, config, device="cpu", live=LiveConfig())
+    work = learn(untrained, image, fewer, config, device="cpu", live=LiveConfig)
     judge = ShownJudge(image, grey_statistics(image), "cpu")
     best = next(work).best
     for strokes in (more, fewer):
@@ -340,6 +340,34 @@ def test_stopping_waits_only_a_moment_for_the_figures_of_the_newest_weights(able
     kept = finish(work, shown.append)
     assert (shown[-1].scores is not None) == (seconds < learning.LAST_LOOK_SECONDS)
     assert same(weights(kept), weights(able))  # which did better than the others looked at
+
+
+@pytest.mark.parametrize(("took", "is_waited_for"), [(0.3, True), (3.0, False)])
+def test_stopping_does_not_wait_for_figures_that_took_longer_than_that_moment_before(
+    able, monkeypatch, took, is_waited_for
+) -> None:
+    image, annotations = disc_image(2)
+    strokes = halves(turned_round(annotations), annotations)
+    now = [0.0]
+
+    def slowly(*arguments, **more):
+        scores = measure(*arguments, **more)
+        now[0] += took
+        return scores
+
+    monkeypatch.setattr(judging, "measure", slowly)
+    shown: list[LearningStep] = []
+    work = learn(
+        able,
+        image,
+        strokes,
+        LEARNING.replace(steps=0),
+        device="cpu",
+        should_stop=lambda: len(shown) >= 2,
+        clock=lambda: now[0],
+    )
+    finish(work, shown.append)
+    assert [step.scores is not None for step in shown if step.best] == [True, True, is_waited_for]
 
 
 def test_a_look_that_goes_on_when_somebody_stops_still_has_that_moment(able) -> None:
@@ -410,6 +438,74 @@ def test_paint_held_out_just_before_stopping_brings_back_what_learning_began_wit
         news = strokes if len(shown) == 12 else None
     assert same(weights(kept), weights(able))
     assert (shown[-1].best.number, shown[-1].changed) == (0, True)
+
+
+def test_paint_held_out_during_the_step_that_stopping_gives_up_brings_it_back_too(able) -> None:
+    image, annotations = disc_image(2)
+    strokes = halves(turned_round(annotations), annotations)
+    at_first = Strokes(strokes.learnt, Annotations(annotations.classes))
+    shown: list[LearningStep] = []
+    asked = []
+
+    def should_stop() -> bool:
+        asked.append(len(shown))
+        return len(shown) >= 12 and asked.count(12) > 2  # in the middle of the thirteenth
+
+    work = learn(
+        able, image, at_first, LEARNING.replace(steps=0), device="cpu", should_stop=should_stop
+    )
+    while len(shown) < 12:
+        shown.append(next(work))
+    assert shown[-1].best.number == 1
+    asks = next(work)
+    assert (asks.training.step, asks.best) == (12, None)
+    last = work.send(strokes)
+    assert (last.best.number, last.changed) == (0, True)
+    assert same(weights(finish(work)), weights(able))
+
+
+def test_stopped_before_the_first_step_the_model_is_what_it_was(able) -> None:
+    image, annotations = disc_image(2)
+    strokes = halves(annotations, annotations)
+    work = learn(able, image, strokes, LEARNING, device="cpu", should_stop=lambda: True)
+    shown: list[LearningStep] = []
+    assert finish(work, shown.append) is able
+    assert not shown
+
+
+def test_what_did_best_is_compared_again_after_nothing_was_held_out_for_a_while() -> None:
+    image, annotations = disc_image(2)
+    right = halves(annotations, annotations)
+    wrong = Strokes(turned_round(right.learnt), Annotations(annotations.classes))
+    work = learn(tiny_model(), image, right, LEARNING.replace(steps=0), device="cpu")
+    best = None
+    while best is None or best.iou < 0.8:
+        best = next(work).best
+    news = wrong
+    while iou((step := work.send(news)).best.model, image, right) > best.iou - 0.2:
+        news = None
+    assert step.best.number > best.number
+    again = work.send(right)
+    assert again.before.number == step.best.number
+    assert again.before.iou < best.iou - 0.1
+    assert (again.best.number, again.best.model) == (best.number, best.model)
+
+
+def test_weights_are_judged_with_a_head_while_strokes_are_answered_and_alone_while_they_are_not(
+    able,
+) -> None:
+    image, annotations = disc_image(2)
+    strokes = halves(annotations, annotations)
+    answered: list[LiveConfig | None] = [LiveConfig()]
+    config = LEARNING.replace(steps=0)
+    work = learn(able, image, strokes, config, device="cpu", live=lambda: answered[0])
+    shown = ShownJudge(image, grey_statistics(image), "cpu")
+    figures = {None: iou(able, image, strokes), LiveConfig(): mean_iou(shown.scores(able, strokes))}
+    assert figures[None] != pytest.approx(figures[LiveConfig()])
+    for each in (LiveConfig(), None, None, LiveConfig()):
+        answered[0] = each
+        assert next(work).first.iou == pytest.approx(figures[each])
+    work.close()
 
 
 def test_what_has_to_be_measured_waits_for_the_end_of_a_pause_but_is_measured(able) -> None:

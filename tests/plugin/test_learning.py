@@ -147,6 +147,49 @@ def test_pause_pauses_and_resume_goes_on(dock: UNetDock, corrected: Labels) -> N
     assert dock.learn_group.pause.text() == "Pause"
 
 
+def test_stopped_before_the_first_step_nothing_has_changed(
+    dock: UNetDock, corrected: Labels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, drawn, goes_on = dock.session.model, Event(), Event()
+    learn = learning.learn
+
+    def late(*arguments: Any, **options: Any) -> Any:
+        drawn.set()
+        goes_on.wait(60)
+        return learn(*arguments, **options)
+
+    monkeypatch.setattr(learning, "learn", late)
+    dock.learn_group.start.click()
+    wait_until(drawn.is_set, 60, "the training to begin")
+    dock.learn_group.stop.click()
+    assert dock.learn_group.status.text() == "Stopping …"
+    goes_on.set()
+    await_idle(dock)
+    assert "Stopped before the first step" in dock.learn_group.status.text()
+    assert dock.session.model is model
+    assert not list(learnt_models_folder().glob("*.safetensors"))
+
+
+def test_versions_are_judged_as_they_are_shown_also_when_answering_is_switched_meanwhile(
+    dock: UNetDock, corrected: Labels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    learn = learning.learn
+
+    def watched(*arguments: Any, **options: Any) -> Any:
+        asked.append(options["live"])
+        return learn(*arguments, **options)
+
+    monkeypatch.setattr(learning, "learn", watched)
+    start(dock)
+    wait_until(lambda: bool(asked), 60, "the training to begin")
+    for _ in range(2):
+        assert asked[0]() == dock.live.config
+        dock.correct_group.answer.click()
+    dock.learn_group.stop.click()
+    await_idle(dock)
+
+
 def test_paused_training_can_be_stopped(dock: UNetDock, corrected: Labels) -> None:
     shown = start(dock)
     wait_until(lambda: len(shown) > 1, 60, "some steps")
@@ -270,10 +313,15 @@ def test_image_removed_while_training_stops_it_and_keeps_the_model(
 ) -> None:
     shown = start(dock)
     wait_until(lambda: len(shown) > 2, 60, "some steps")
+    before = dock.session.model
     viewer.layers.remove(image_layer)
     await_idle(dock)
-    assert dock.session.model is not None
-    assert dock.session.model.history
+    assert dock.session.model is before  # the window may show another image by then
+    (path,) = learnt_models_folder().glob("*.safetensors")
+    learnt = load_model(path)
+    assert learnt.history[-1]["steps"] >= shown[-1].step
+    said = dock.learn_group.status.text()
+    assert f"Learnt for {learnt.history[-1]['steps']} steps, until its image went away" in said
     assert not any("Error" in m for m in messages())
 
 

@@ -103,3 +103,32 @@ def test_paint_is_kept_where_the_image_is_gone(
     dock.projects.open(folder)
     wait_until(lambda: dock.session.project is not None, 60, "the project")
     np.testing.assert_array_equal(dock.session.corrections.data, painted)
+
+
+def test_a_damaged_section_beside_the_one_in_view_does_not_keep_strokes_from_being_answered(
+    viewer: Viewer, dock: UNetDock, stack, tmp_path: Path
+) -> None:
+    path = tmp_path / "em.zarr"
+    write_image(path, image_from_array(stack[0], "em", 4.0))
+    viewer.open(str(path), plugin=READER)
+    viewer.dims.set_current_step(0, 1)
+    await_view(viewer, dock)
+    for z in (0, 2, 3):
+        (path / "0" / "c" / f"{z}" / "0" / "0").write_bytes(b"damaged")
+    dock.correct_group.choose(3)
+    paint_stroke(viewer, viewer.layers["corrections"], [(20.0 + 9 * n, 30.0) for n in range(3)])
+    wait_until(lambda: dock.session.live is not None, 60, "the answer")
+    wait_until(lambda: not dock.live.busy, 60, "the live head to come to rest")
+    assert dock.live.enabled
+    viewer.dims.set_current_step(0, 2)  # now somebody asks
+    await_message(path)
+
+
+def test_a_search_in_an_image_that_is_gone_does_not_say_that_nothing_doubtful_is_left(
+    viewer: Viewer, dock: UNetDock, opened: Path
+) -> None:
+    opened.rename(opened.with_name("moved"))
+    dock.suggest_group.next.click()
+    await_message(opened)
+    wait_until(lambda: not dock.suggester.searching, 30, "the search to end")
+    assert "no doubtful place" not in dock.suggest_group.status.text()

@@ -16,7 +16,7 @@ from scipy import ndimage
 from demo.mouse import paint_stroke, wait_until
 from napari_unet.core.annotations import Annotations
 from napari_unet.core.config import TrainingConfig
-from napari_unet.core.held_out import Strokes
+from napari_unet.core.held_out import Strokes, all_learnt
 from napari_unet.core.judging import ShownJudge
 from napari_unet.core.live import LiveModel
 from napari_unet.core.model import UNetModel
@@ -24,7 +24,7 @@ from napari_unet.core.prediction import finish, gather, predict
 from napari_unet.io.models import save_model
 from napari_unet.plugin.dock import UNetDock
 from napari_unet.plugin.layers import show_section
-from napari_unet.plugin.learning import IDLE, MOST_VERSIONS, Trainer, fewer
+from napari_unet.plugin.learning import IDLE, MOST_VERSIONS, PAUSED, Trainer, fewer
 from napari_unet.plugin.session import KeptVersion, Session
 from tests.examples import QUICK_TRAINING, disc_image, tiny_model
 from tests.plugin.conftest import await_view, messages
@@ -296,6 +296,42 @@ def test_one_can_go_back_to_a_version_and_learn_on_from_there(
         assert dock.session.version >= count
 
 
+def test_the_version_that_was_clicked_is_used_also_before_it_is_seen(
+    dock: UNetDock, learnt: Labels
+) -> None:
+    first, second = dock.session.versions
+    third = replace(second, number=2, steps=second.steps + 1)
+    dock.session.versions = (first, second, third)
+    view(dock, 0)
+    dock.versions_group.table.selectRow(2)
+    assert dock.versions.number == 0  # the other one takes a moment
+    assert "Version 2 is on its way" in dock.versions_group.status.text()
+    assert dock.versions_group.table.currentRow() == 2
+    dock.versions_group.use.click()
+    wait_until(lambda: dock.session.version == 2, 20, "the version to be in use")
+    assert dock.session.viewed is None
+    assert dock.versions_group.status.isHidden()
+
+
+def test_changes_of_another_version_do_not_stay(
+    viewer: Viewer, dock: UNetDock, image_layer: Image, learnt: Labels
+) -> None:
+    first, second = dock.session.versions
+    dock.session.versions = (first, second, replace(first, number=2, begins=False))
+    view(dock, 0)
+    dock.versions_group.compare.click()
+    elsewhere = int(viewer.dims.current_step[0])
+    wait_until(lambda: "changes" in viewer.layers, 20, "the layer")
+    changes = viewer.layers["changes"]
+    wait_until(lambda: changes.data[elsewhere].any(), 20, "the changes")
+    show_section(viewer, image_layer, (0 if elsewhere else 1,))
+    wait_until(lambda: in_view(viewer, "changes").any(), 20, "the changes there")
+    assert changes.data[elsewhere].any()
+    view(dock, 2)
+    wait_until(lambda: not changes.data[elsewhere].any(), 20, "those of version 0 to go")
+    wait_until(lambda: in_view(viewer, "changes").any(), 20, "those of version 2")
+
+
 def test_a_version_whose_file_is_gone_is_told(
     viewer: Viewer, dock: UNetDock, learnt: Labels, tmp_path: Path
 ) -> None:
@@ -357,6 +393,43 @@ def test_paint_held_out_while_it_learns_brings_back_what_learning_began_with(
     assert session.model.network is first.network
     assert [each.number for each in session.versions] == [0, 1]
     assert session.versions[1].iou < session.versions[0].iou
+
+
+def test_paint_held_out_while_it_pauses_brings_back_what_learning_began_with_also_at_the_stop(
+    viewer: Viewer, dock: UNetDock, misled: Labels
+) -> None:
+    dock.learn_group.options["memory"].value = 0
+    dock.learn_group.options["learning_rate"].value = 0.01
+    session, first = dock.session, dock.session.model
+    strokes, nothing = session.strokes, Annotations(session.classes)
+    session.strokes = Strokes(
+        strokes.learnt, nothing, strokes.painted, strokes.pieces, strokes.sides
+    )
+    shown = start(dock)
+    wait_until(lambda: session.version == 1 and shown[-1].step >= 15, 120, "weights that do harm")
+    dock.learn_group.pause.click()
+    wait_until(lambda: dock.trainer.state == PAUSED, 60, "the pause")
+    session.strokes = strokes
+    dock.learn_group.stop.click()
+    await_idle(dock)
+    assert session.version == 0
+    assert session.model.network is first.network
+
+
+def test_what_was_measured_of_a_version_stays_when_nothing_is_held_out_any_more(
+    viewer: Viewer, dock: UNetDock, painted: Labels
+) -> None:
+    start(dock)
+    session = dock.session
+    wait_until(lambda: session.versions and session.versions[0].iou is not None, 60, "the figures")
+    strokes = session.strokes
+    session.strokes = all_learnt(strokes.learnt)
+    wait_until(lambda: session.versions[-1].iou is None, 60, "weights that nothing tells of")
+    dock.learn_group.stop.click()
+    await_idle(dock)
+    first = session.versions[0]
+    assert first.iou is not None
+    assert first.pieces == strokes.held_out_pieces
 
 
 def listed(ious: list[float | None], begun: tuple[int, ...] = (0,)) -> list[KeptVersion]:
