@@ -219,13 +219,19 @@ class VersionViewer(QObject):
         layer = self._session.image_layer
         assert layer is not None
         changes = find_layer(self._viewer, CHANGES, layer)
-        for each, (viewed, in_use) in tuple(self._compared.items()):
-            is_past = viewed is not models[0] or (in_use is not models[1] and each != index)
-            if changes is not None and is_past:
-                draw(changes, each, np.zeros(changes.data.shape[-2:], np.uint8))
-                changes.refresh(extent=False)
-            if changes is None or is_past:
-                del self._compared[each]
+        if changes is None:  # nor is anything left of it
+            self._compared.clear()
+            return
+        past = [
+            each
+            for each, (viewed, in_use) in self._compared.items()
+            if viewed is not models[0] or (in_use is not models[1] and each != index)
+        ]
+        for each in past:
+            draw(changes, each, np.zeros(changes.data.shape[-2:], np.uint8))
+            del self._compared[each]
+        if index in past:
+            changes.refresh(extent=False)
 
     def _show_changes(
         self,

@@ -150,17 +150,17 @@ def test_pause_pauses_and_resume_goes_on(dock: UNetDock, corrected: Labels) -> N
 def test_stopped_before_the_first_step_nothing_has_changed(
     dock: UNetDock, corrected: Labels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, drawn, goes_on = dock.session.model, Event(), Event()
+    model, begun, goes_on = dock.session.model, Event(), Event()
     learn = learning.learn
 
     def late(*arguments: Any, **options: Any) -> Any:
-        drawn.set()
+        begun.set()
         goes_on.wait(60)
         return learn(*arguments, **options)
 
     monkeypatch.setattr(learning, "learn", late)
     dock.learn_group.start.click()
-    wait_until(drawn.is_set, 60, "the training to begin")
+    wait_until(begun.is_set, 60, "the training to begin")
     dock.learn_group.stop.click()
     assert dock.learn_group.status.text() == "Stopping …"
     goes_on.set()

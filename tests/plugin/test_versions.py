@@ -372,18 +372,25 @@ def test_strokes_that_are_all_wrong_do_not_make_the_model_worse(
     assert "held-out paint" in dock.learn_group.status.text()
 
 
-def test_paint_held_out_while_it_learns_brings_back_what_learning_began_with(
-    viewer: Viewer, dock: UNetDock, misled: Labels
-) -> None:
+def harmed(dock: UNetDock) -> Strokes:
+    """Learn until that has done harm, with nothing held out; return the strokes that tell of it."""
     dock.learn_group.options["memory"].value = 0
     dock.learn_group.options["learning_rate"].value = 0.01
-    session, first = dock.session, dock.session.model
-    strokes, nothing = session.strokes, Annotations(session.classes)
+    session, strokes = dock.session, dock.session.strokes
+    nothing = Annotations(session.classes)
     session.strokes = Strokes(
         strokes.learnt, nothing, strokes.painted, strokes.pieces, strokes.sides
     )
     shown = start(dock)
     wait_until(lambda: session.version == 1 and shown[-1].step >= 15, 120, "weights that do harm")
+    return strokes
+
+
+def test_paint_held_out_while_it_learns_brings_back_what_learning_began_with(
+    viewer: Viewer, dock: UNetDock, misled: Labels
+) -> None:
+    session, first = dock.session, dock.session.model
+    strokes = harmed(dock)
     session.strokes = strokes
     wait_until(lambda: session.version == 0, 60, "the weights that it began with")
     assert session.model.network is first.network
@@ -398,15 +405,8 @@ def test_paint_held_out_while_it_learns_brings_back_what_learning_began_with(
 def test_paint_held_out_while_it_pauses_brings_back_what_learning_began_with_also_at_the_stop(
     viewer: Viewer, dock: UNetDock, misled: Labels
 ) -> None:
-    dock.learn_group.options["memory"].value = 0
-    dock.learn_group.options["learning_rate"].value = 0.01
     session, first = dock.session, dock.session.model
-    strokes, nothing = session.strokes, Annotations(session.classes)
-    session.strokes = Strokes(
-        strokes.learnt, nothing, strokes.painted, strokes.pieces, strokes.sides
-    )
-    shown = start(dock)
-    wait_until(lambda: session.version == 1 and shown[-1].step >= 15, 120, "weights that do harm")
+    strokes = harmed(dock)
     dock.learn_group.pause.click()
     wait_until(lambda: dock.trainer.state == PAUSED, 60, "the pause")
     session.strokes = strokes
