@@ -16,6 +16,7 @@ from napari_unet.core.image import image_from_array
 from napari_unet.io.images import write_image
 from napari_unet.io.projects import open_project, read_state
 from napari_unet.plugin.dock import UNetDock
+from napari_unet.plugin.jobs import PAUSED
 from napari_unet.plugin.layers import camera_of, section_in_view, show_section
 from napari_unet.plugin.session import user_data_folder
 from tests.plugin.conftest import await_view, messages
@@ -307,10 +308,14 @@ def test_versions_of_a_training_that_goes_on_lie_in_the_copy_that_is_gone_on_wit
 ) -> None:
     paint(viewer, dock)
     dock.learn_group.options["patch_size"].value = 64
-    start(dock, steps=10_000)
+    shown = start(dock, steps=10_000)
+    wait_until(lambda: bool(shown), 60, "a step")
+    dock.learn_group.pause.click()
+    wait_until(lambda: dock.trainer.state == PAUSED, 30, "the pause")
     dock.project_group.save_to(tmp_path / "other.unet")
     wait_until(lambda: dock.projects.copying is None, 60, "the copy")
     copied = len(dock.session.versions)
+    dock.learn_group.pause.click()  # so what makes it better is learnt after the copy
     wait_until(lambda: len(dock.session.versions) > copied, 120, "another version")
     dock.learn_group.stop.click()
     await_idle(dock)
