@@ -16,8 +16,8 @@ from napari_unet.core.image import image_from_array
 from napari_unet.io.images import write_image
 from napari_unet.io.projects import open_project, read_state
 from napari_unet.plugin.dock import UNetDock
-from napari_unet.plugin.jobs import PAUSED
 from napari_unet.plugin.layers import camera_of, section_in_view, show_section
+from napari_unet.plugin.learning import PAUSED
 from napari_unet.plugin.session import user_data_folder
 from tests.plugin.conftest import await_view, messages
 from tests.plugin.test_learning import await_idle, start
