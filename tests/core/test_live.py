@@ -477,7 +477,7 @@ def test_a_head_is_the_minimum_of_what_it_is_said_to_minimise(config, classes):
 
     head = fit_head(examples, classes, config)
 
-    steepest = max(1.0, config.penalty, config.memory)  # how much each part of the sum counts
+    steepest = max(1.0, config.penalty)
     assert gradient(head, examples, config).abs().max() < 1e-3 * steepest
     found = torch.cat([head.weights, head.bias[None]]).double()
     least = objective(found, examples, config)
