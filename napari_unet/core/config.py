@@ -284,7 +284,7 @@ class LiveConfig(Config):
         0.1, "How strongly the head is held to what the network says.", minimum=1e-6, maximum=1e3
     )
     memory: float = option(
-        1.0,
+        8.0,
         "Weight of pixels that nobody painted, which are to stay what the network is sure they "
         "are, beside the painted ones.",
         minimum=0.0,

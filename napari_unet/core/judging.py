@@ -199,7 +199,7 @@ class ShownJudge:
         rivals = measure_head(head, held_out, classes, learnt)
         if rivals.network_is_better:
             return model, rivals.network
-        return LiveModel(model, classes, space, head), rivals.head
+        return LiveModel(model, classes, space, head, strokes.painted), rivals.head
 
     def _examples(
         self, model: UNetModel, strokes: Strokes, should_stop: Callable[[], bool]

@@ -8,8 +8,8 @@ and are then found about as often as their probabilities let expect.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +20,10 @@ from torch import Tensor
 from napari_unet.core.annotations import ClassTable
 from napari_unet.core.config import LiveConfig
 from napari_unet.core.features import FeatureSpace, FeatureTile
+from napari_unet.core.image import SectionIndex
 from napari_unet.core.losses import DOUBT_RADIUS, SURE
 from napari_unet.core.model import UNetModel
+from napari_unet.core.obeying import obey
 from napari_unet.core.tiling import Tile
 
 NEW_CLASS_SCORE = 3.0
@@ -133,20 +135,35 @@ class LiveHead:
         """
         return self._scores(features, rows or range(features.tile.height), lambda each: each)
 
-    def most_probable(self, features: FeatureTile) -> npt.NDArray[np.uint8]:
+    def most_probable(
+        self, features: FeatureTile, painted: npt.NDArray[np.uint8] | None = None
+    ) -> npt.NDArray[np.uint8]:
         """Return the class numbers with the highest scores of a tile: uint8 (h, w).
 
-        Computed in strips that fit into the processor's cache: scores of a large tile would be new
-        memory over and over, the first touch of which takes longer than the sums.
+        Computed in strips that fit into the processor's cache: else most of the time goes into
+        memory that is touched for the first time.
+
+        Parameters
+        ----------
+        features
+            Of the tile.
+        painted
+            Class numbers of its pixels (h, w), 0 = not painted, to be obeyed (see `obey`).
         """
         height = features.tile.height
-        found = np.empty((height, features.tile.width), np.uint8)
-        for top in range(0, height, STRIP):
-            rows = range(top, min(top + STRIP, height))
-            # Only differences count, and there is one less of them.
-            ahead = self._scores(features, rows, lambda each: each[1:] - each[:1])
-            found[rows.start : rows.stop] = most_probable(ahead)
-        return found
+        strips = [range(top, min(top + STRIP, height)) for top in range(0, height, STRIP)]
+        ahead = (self._ahead(features, rows) for rows in strips)
+        if painted is not None and painted.any():
+            whole = np.concatenate(list(ahead), axis=1)
+            obey(whole, painted)
+            ahead = (whole[:, rows.start : rows.stop] for rows in strips)
+        return np.concatenate([most_probable(strip) for strip in ahead])
+
+    def _ahead(self, features: FeatureTile, rows: range) -> npt.NDArray[np.float32]:
+        """Return by how much scores lie above that of the first class: (classes, rows, w)."""
+        # Only differences count, and there is one less of them.
+        found = self._scores(features, rows, lambda each: each[1:] - each[:1]).numpy()
+        return np.concatenate([np.zeros_like(found, shape=(1, *found.shape[1:])), found])
 
     def _scores(
         self, features: FeatureTile, rows: range, part: Callable[[Tensor], Tensor]
@@ -214,12 +231,16 @@ class LiveModel:
         What the features are reduced to.
     head
         Decides on them.
+    painted
+        Class numbers (Y, X) of sections that hold paint, 0 = not painted: what is shown there
+        obeys it (see `obey`).
     """
 
     model: UNetModel
     classes: ClassTable
     space: FeatureSpace
     head: LiveHead
+    painted: Mapping[SectionIndex, npt.NDArray[np.uint8]] = field(default_factory=dict, repr=False)
 
 
 def _weighed(level: Tensor, weights: Tensor) -> Tensor:
@@ -251,19 +272,18 @@ def _together(planes: Sequence[Tensor], shares: Sequence[Tensor | None]) -> Tens
     return sum(found[1:], start=found[0])
 
 
-def most_probable(ahead: Tensor) -> npt.NDArray[np.uint8]:
+def most_probable(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     """Return the class numbers with the highest scores: uint8 (h, w), 1 = background.
 
     Parameters
     ----------
-    ahead
-        By how much the scores of the other classes lie above that of class 1: (classes - 1, h, w).
+    scores
+        Of each class: (classes, h, w).
     """
     # Class by class, NumPy takes a fifth of its own time for argmax, and a thirtieth of torch's.
-    planes = ahead.numpy()
-    highest = np.zeros(planes.shape[1:], planes.dtype)
+    highest = scores[0].copy()
     found = np.ones(highest.shape, np.uint8)
-    for number, plane in enumerate(planes, start=2):
+    for number, plane in enumerate(scores[1:], start=2):
         np.copyto(found, np.uint8(number), where=plane > highest)
         np.maximum(highest, plane, out=highest)
     return found

@@ -26,6 +26,7 @@ from napari_unet.core.live import LiveModel
 from napari_unet.core.model import check_takes_grey
 from napari_unet.core.network import StoppedError, UNet, stoppable
 from napari_unet.core.notices import tell
+from napari_unet.core.obeying import obey
 from napari_unet.core.tiles import tile_probabilities
 from napari_unet.core.tiling import RowStrips, Tile, plan_tiles
 
@@ -87,7 +88,7 @@ def predict(
     Parameters
     ----------
     model
-        The network and its classes.
+        The network and its classes. Of a live model, what was painted is found as it was painted.
     image
         Grey image whose axes end with (Y, X).
     config
@@ -207,6 +208,8 @@ def predict(
                 )
                 refused = 0
             number += 1
+            if live and index in live.painted:
+                probabilities = _obeying(probabilities, live.painted[index][tile.slices])
             looked_at = yield TileDone(
                 index,
                 tile,
@@ -218,6 +221,17 @@ def predict(
             if looked_at is not None:
                 remaining = nearest_first(remaining, looked_at)
         finished += 1
+
+
+def _obeying(
+    probabilities: npt.NDArray[np.float32], painted: npt.NDArray[np.uint8]
+) -> npt.NDArray[np.float32]:
+    """Return probabilities (classes, height, width) that obey paint (see `obey`)."""
+    if not painted.any():
+        return probabilities
+    scores = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
+    obey(scores, painted)
+    return np.asarray(torch.from_numpy(scores).softmax(dim=0))
 
 
 def known_statistics(image: ImageArray) -> GreyStatistics:

@@ -230,6 +230,8 @@ def section_doubt(
         image.units[-2:],
         image.name,
     )
+    if isinstance(model, LiveModel):
+        model = replace(model, painted={})  # what it says itself, and of a part of the section
     unsure = np.zeros(grey.shape, np.float32)
     likeliest = np.zeros((2, *grey.shape), np.uint8)
     tiles = predict(

@@ -5,6 +5,7 @@ No Qt and no napari: values come in and go out. `plugin.live.Live` asks, and sho
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -130,8 +131,16 @@ class Question:
     """What is known already and still holds."""
     shown: dict[Place, FeatureTile]
     """Features of what is in view."""
+    painted: Mapping[SectionIndex, npt.NDArray[np.uint8]]
+    """All paint, that is learnt from or held out."""
     learns: bool
     """Whether anything was painted or erased since the head was fitted."""
+
+    def painted_in(self, place: Place) -> npt.NDArray[np.uint8] | None:
+        """The paint of a tile, if there is any in its section."""
+        index, tile = place
+        section = self.painted.get(index)
+        return None if section is None else section[tile.slices]
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,7 +196,10 @@ def answer(question: Question, config: LiveConfig) -> Answer:
     learnt = [each.learnt for each in examples.values() if each.learnt is not None]
     if question.learns or head is None:
         head = learnt_head(learnt, len(question.classes), config, head)
-    classes = {place: head.most_probable(seen) for place, seen in question.shown.items()}
+    classes = {
+        place: head.most_probable(seen, question.painted_in(place))
+        for place, seen in question.shown.items()
+    }
     held_out = [each.held_out for each in examples.values() if each.held_out is not None]
     rivals = measure_head(head, held_out, question.classes, learnt)
     return Answer(question, examples, head, classes, rivals)

@@ -411,7 +411,9 @@ class Live(QObject):
         if not learns and self._drawn == (head, frozenset(shown), is_shown) and basis is self._now:
             return
         self._asking = True
-        question = Question(basis, session.classes, changed, kept, shown, learns)
+        question = Question(
+            basis, session.classes, changed, kept, shown, session.strokes.painted, learns
+        )
         self._have(answer, self._on_answered, question)
 
     def _is_complete(self, basis: Basis | None) -> bool:
@@ -444,7 +446,13 @@ class Live(QObject):
         basis.examples, basis.head = done.examples, done.head
         session.rivals = done.rivals
         if session.live is None or session.live.head is not done.head:
-            session.live = LiveModel(basis.model, done.question.classes, basis.space, done.head)
+            session.live = LiveModel(
+                basis.model,
+                done.question.classes,
+                basis.space,
+                done.head,
+                done.question.painted,
+            )
         is_shown = session.shows_answers
         self._drawn = done.head, frozenset(done.classes), is_shown
         if not is_shown:  # the network does better, or an earlier version is looked at

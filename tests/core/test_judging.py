@@ -7,8 +7,10 @@ from napari_unet.core.config import LiveConfig
 from napari_unet.core.held_out import Strokes
 from napari_unet.core.image import grey_statistics
 from napari_unet.core.judging import NetworkJudge, ShownJudge
+from napari_unet.core.live import LiveModel
 from napari_unet.core.metrics import mean_iou
 from napari_unet.core.network import StoppedError
+from napari_unet.core.prediction import predict
 from napari_unet.plugin.answering import Basis, Paint, Question, answer, compute
 from tests.core.test_learning import LEARNING, halves, turned_round
 from tests.core.test_training import trained
@@ -70,7 +72,7 @@ def test_scores_are_those_of_the_answer_to_the_same_strokes(discs) -> None:
         paint = Paint(None, section)
         done = compute(basis, image, statistics, (index, tile), paint, config)
         changed[index, tile] = paint, done.features
-    rivals = answer(Question(basis, model.classes, changed, {}, {}, True), config).rivals
+    rivals = answer(Question(basis, model.classes, changed, {}, {}, {}, True), config).rivals
     found = judge(image).scores(model, strokes)
     # The feature space is made of another of the two sections.
     assert mean_iou(found) == pytest.approx(rivals.head_iou, abs=0.03)
@@ -84,6 +86,22 @@ def test_a_network_that_does_clearly_better_than_its_head_is_judged_alone(able) 
     # Of held-out paint that is much, a sample is looked at.
     assert mean_iou(found) == pytest.approx(mean_iou(alone), abs=0.03)
     assert mean_iou(found) > 0.5
+
+
+def test_what_is_shown_obeys_all_paint_but_is_judged_without_it() -> None:
+    image, annotations = disc_image(2)
+    learnt, held_out = ({(z,): annotations.sections[z,]} for z in (0, 1))
+    strokes = Strokes(
+        *(Annotations(annotations.classes, part) for part in (learnt, held_out)),
+        painted=annotations.sections,
+    )
+    model = tiny_model()
+    shown, scores = judge(image).shown(model, strokes)
+    assert isinstance(shown, LiveModel)
+    assert mean_iou(scores) < 0.99
+    for done in predict(shown, image):
+        painted = annotations.sections[done.section][done.tile.slices]
+        assert (done.classes == painted)[painted > 0].all()
 
 
 def test_a_class_that_the_network_does_not_know_is_judged(able) -> None:

@@ -570,6 +570,23 @@ def test_a_head_that_has_learnt_nothing_predicts_what_its_network_does(averaging
     np.testing.assert_allclose(found.data, predicted(model, image, config).data, atol=2e-3)
 
 
+@pytest.mark.parametrize("averaging", ["none", "symmetries", "rotations"])
+def test_what_was_painted_is_found_as_it_was_painted_in_its_section(averaging):
+    model, image = tiny_model("a", "b", "c"), noise_image(3, 40, 52)
+    painted = np.zeros((40, 52), np.uint8)
+    painted[4:9, 5:20], painted[25:30, 10:50] = 2, 3
+    config = EXACT.replace(test_time_augmentation=averaging, tile_size=16)
+    live = untaught(model, image)
+    before = predicted(live, image, config).data
+
+    found = predicted(replace(live, painted={(1,): painted}), image, config).data
+
+    assert (found.argmax(axis=0)[1] + 1 == painted)[painted > 0].all()
+    assert (before.argmax(axis=0)[1] + 1 != painted)[painted > 0].any()
+    np.testing.assert_allclose(found.sum(axis=0), 1, atol=1e-5)
+    np.testing.assert_array_equal(found[:, [0, 2]], before[:, [0, 2]])
+
+
 def test_a_head_decides_in_every_look():
     model = tiny_model("a", "b", "c")
     image = noise_image(40, 52)

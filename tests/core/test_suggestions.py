@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -233,6 +235,11 @@ def test_doubt_is_that_of_the_live_head(stack: ImageArray) -> None:
     assert doubt is not None
     assert doubt.uncertainty.max() < 1e-3
     assert (doubt.likeliest[0] == 3).all()
+    # Of what it says itself, not of what was painted over it.
+    painted = {(0,): np.ones(stack.shape[-2:], np.uint8), (): np.ones((1, 1), np.uint8)}
+    again = finish(section_doubt(replace(live, painted=painted), stack, (0,)))
+    assert again is not None
+    np.testing.assert_array_equal(again.likeliest, doubt.likeliest)
 
 
 def test_of_large_sections_the_part_around_the_view_is_looked_at(
