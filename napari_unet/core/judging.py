@@ -195,7 +195,7 @@ class ShownJudge:
         if should_stop():
             raise StoppedError
         with in_one_thread():  # as when strokes are answered
-            head = learnt_head(learnt, len(classes), self._config)
+            head = learnt_head(learnt, len(classes), self._config, added=model.added)
         rivals = measure_head(head, held_out, classes, learnt)
         if rivals.network_is_better:
             return model, rivals.network

@@ -35,6 +35,9 @@ AMONG_KNOWN = 2.0
 The former it has learnt; that a pixel nobody painted is of no new class is a guess.
 """
 
+FOUND = 0.1
+"""A network that finds less of a class than this, beside what is painted of it, does not know it."""
+
 NO_BETTER = 1e-7
 """A step that gains less than this is the last one: what is less is rounding, of float32."""
 
@@ -118,10 +121,14 @@ class LiveHead:
         float32 (features, classes).
     bias
         float32 (classes,).
+    known
+        How many of the network's own classes, the first ones, it begins with the scores of; the
+        others are new to it. All if not given.
     """
 
     weights: Tensor
     bias: Tensor
+    known: int | None = None
 
     def scores(self, features: FeatureTile, rows: range | None = None) -> Tensor:
         """Return scores before the softmax of the pixels of a tile, float32 (classes, h, w).
@@ -169,10 +176,11 @@ class LiveHead:
         self, features: FeatureTile, rows: range, part: Callable[[Tensor], Tensor]
     ) -> Tensor:
         """Return what a linear map of the classes, which come first, makes of the scores."""
-        classes, known = len(self.bias), len(features.own_scores)
+        own = features.own_scores[: self.known]
+        classes, known = len(self.bias), len(own)
         between = [features.rows_between(number, rows) for number in range(len(features.levels))]
         shares = [share for _, share in between]
-        own = features.own_scores[:, between[0][0].start : between[0][0].stop]
+        own = own[:, between[0][0].start : between[0][0].stop]
         weights = part(self.weights.T)
         weighed, first = [], 0
         for number, (level, (needed, _)) in enumerate(zip(features.levels, between, strict=True)):
@@ -199,7 +207,7 @@ class LiveHead:
         features, own_scores
             See `Examples`.
         """
-        own = _with_new_classes(own_scores.T, len(self.bias)).T
+        own = _with_new_classes(own_scores[:, : self.known].T, len(self.bias)).T
         return own + features @ self.weights + self.bias
 
     def knows(self, number: int) -> bool:
@@ -211,9 +219,12 @@ class LiveHead:
         more = classes - len(self.bias)
         if more <= 0:
             return self
-        return LiveHead(
-            torch.cat([self.weights, self.weights.new_zeros(len(self.weights), more)], dim=1),
-            torch.cat([self.bias, self.bias.new_zeros(more)]),
+        return replace(
+            self,
+            weights=torch.cat(
+                [self.weights, self.weights.new_zeros(len(self.weights), more)], dim=1
+            ),
+            bias=torch.cat([self.bias, self.bias.new_zeros(more)]),
         )
 
 
@@ -453,14 +464,21 @@ def fit_head(
     )
     found = torch.from_numpy(result.x.reshape(shape).astype(np.float32))
     if not bool(torch.isfinite(found).all()):
-        return start
-    return LiveHead(found[:, :-1].T.contiguous(), found[:, -1].contiguous())
+        return replace(start, known=known)
+    return LiveHead(found[:, :-1].T.contiguous(), found[:, -1].contiguous(), known)
 
 
 def learnt_head(
-    learnt: Sequence[Examples], classes: int, config: LiveConfig, start: LiveHead | None = None
+    learnt: Sequence[Examples],
+    classes: int,
+    config: LiveConfig,
+    start: LiveHead | None = None,
+    *,
+    added: int = 0,
 ) -> LiveHead:
     """Return the head that answers strokes: of all tiles that hold paint, in expected shares.
+
+    Classes that the network has only begun to learn are new to it (see `known_classes`).
 
     Parameters
     ----------
@@ -468,10 +486,43 @@ def learnt_head(
         The examples of each tile.
     classes, config, start
         See `fit_head`.
+    added
+        See `UNetModel`.
     """
     chance = np.random.default_rng(config.seed)
-    chosen = Examples.together(learnt).fewer(config.pixels, chance)
+    examples = Examples.together(learnt)
+    known = known_classes(examples, added)
+    examples = replace(examples, own_scores=examples.own_scores[:, :known])
+    chosen = examples.fewer(config.pixels, chance)
     return with_expected_shares(fit_head(chosen, classes, config, start), chosen)
+
+
+def known_classes(examples: Examples, added: int) -> int:
+    """Return how many of the network's classes, the first ones, it knows by what it finds.
+
+    A network that has just begun to learn a class is sure that there is none of it anywhere. Held
+    to that, a head would find hardly any of it either, less than on a network that has never heard
+    of it. So classes that were added do not count as long as the network finds less than `FOUND`
+    of what is painted of them.
+
+    Parameters
+    ----------
+    examples
+        Painted and unpainted pixels of all tiles that hold paint.
+    added
+        See `UNetModel`. Those that it has learnt from the beginning always count: there may be
+        many of them on other sections.
+    """
+    found_in = examples.own_scores.argmax(dim=1) + 1
+    known = examples.own_scores.shape[1]
+    for number in range(known, known - added, -1):
+        found, painted = (
+            float(examples.counts[there == number].sum()) for there in (found_in, examples.painted)
+        )
+        if painted == 0 or found >= FOUND * painted:
+            break
+        known = number - 1
+    return known
 
 
 def with_expected_shares(head: LiveHead, examples: Examples) -> LiveHead:
@@ -514,7 +565,7 @@ def with_expected_shares(head: LiveHead, examples: Examples) -> LiveHead:
         behind = -ahead[min(last, len(ahead) - 1)]
         if behind.isfinite():  # not so with features beyond all measure
             bias[here] += behind.clamp(min=0)
-    return LiveHead(head.weights, bias)
+    return replace(head, bias=bias)
 
 
 def _targets(

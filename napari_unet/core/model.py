@@ -51,6 +51,8 @@ class UNetModel:
         One record per training: recipe, data, versions, figures.
     pixel_size
         Nanometres per pixel at which the network sees best; None if that is not known.
+    added
+        How many of the classes, the last ones, it was given after it had learnt the others.
     """
 
     name: str
@@ -59,12 +61,17 @@ class UNetModel:
     steps: int = 0
     history: tuple[dict[str, Any], ...] = field(default=())
     pixel_size: float | None = None
+    added: int = 0
 
     def __post_init__(self) -> None:
         if self.network.config.classes != len(self.classes):
             raise ValueError(
                 f"The network tells {self.network.config.classes} classes apart, but "
                 f"{len(self.classes)} are named: {', '.join(c.name for c in self.classes)}."
+            )
+        if not 0 <= self.added < len(self.classes):
+            raise ValueError(
+                f"Of {len(self.classes)} classes {self.added} cannot have been added to others."
             )
 
     @cached_property
@@ -115,7 +122,8 @@ class UNetModel:
             new.weight[:known] = old.weight
             new.bias[:known] = old.bias
         network.classifier = new
-        return replace(self, network=network.eval(), classes=classes)
+        added = self.added + wanted - known if self.steps else 0
+        return replace(self, network=network.eval(), classes=classes, added=added)
 
 
 def magnification(pixel_size: float | None, image: ImageArray) -> float:

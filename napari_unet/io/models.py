@@ -72,6 +72,7 @@ def model_header(model: UNetModel) -> dict[str, Any]:
         "steps": model.steps,
         "history": list(model.history),
         "pixel_size": model.pixel_size,
+        "added": model.added,
     }
 
 
@@ -148,6 +149,7 @@ def rebuilt(path: Path, header: dict[str, Any], state: dict[str, torch.Tensor]) 
             steps=int(header["steps"]),
             history=tuple(header["history"]),
             pixel_size=_pixel_size(header),
+            added=int(header.get("added", 0)),  # files of earlier versions do not say it
         )
     except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise FileReadError(f"The weights in {path} do not fit its header ({error}).") from error

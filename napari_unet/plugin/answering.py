@@ -195,7 +195,8 @@ def answer(question: Question, config: LiveConfig) -> Answer:
         examples[place] = painted_examples(paint, features, config)
     learnt = [each.learnt for each in examples.values() if each.learnt is not None]
     if question.learns or head is None:
-        head = learnt_head(learnt, len(question.classes), config, head)
+        added = question.basis.model.added
+        head = learnt_head(learnt, len(question.classes), config, head, added=added)
     classes = {
         place: head.most_probable(seen, question.painted_in(place))
         for place, seen in question.shown.items()

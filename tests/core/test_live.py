@@ -13,6 +13,8 @@ from napari_unet.core.live import (
     Examples,
     LiveHead,
     fit_head,
+    known_classes,
+    learnt_head,
     most_probable,
     tile_examples,
     with_expected_shares,
@@ -822,6 +824,93 @@ def test_from_a_few_pixels_discs_are_found_that_the_network_knows_nothing_of(
 
 
 # --- new classes that are rare ------------------------------------------------------------
+
+
+def denied(pixels=2000, seed=0):
+    """A class of which a network is sure that there is none anywhere, and what is painted of it.
+
+    Its pixels, a tenth, are brighter; class 2 lies in a third of the others, and is known.
+    """
+    chance = np.random.default_rng(seed)
+    is_new = chance.random(pixels) < 0.1
+    own = torch.tensor([[4.0, 0.0, -8.0]]).repeat(pixels, 1)
+    own[chance.random(pixels) < 0.3] = torch.tensor([0.0, 4.0, -8.0])
+    painted = torch.zeros(pixels, dtype=torch.long)
+    painted[np.flatnonzero(is_new)[:60]] = 3
+    painted[np.flatnonzero(~is_new)[:60]] = 1
+    features = torch.from_numpy(chance.normal(3.0 * is_new)).float()[:, None]
+    return Examples(features, own, painted, torch.ones(pixels)), is_new
+
+
+def test_an_added_class_that_the_network_does_not_find_yet_is_new_to_the_head():
+    examples, is_new = denied()
+
+    of_all, of_two = (learnt_head([examples], 3, LiveConfig(), added=added) for added in (0, 1))
+
+    assert (of_all.known, of_two.known) == (3, 2)
+    recall = [called_new(head, examples)[is_new].mean() for head in (of_all, of_two)]
+    assert recall[1] > recall[0] + 0.3
+    unheard = replace(examples, own_scores=examples.own_scores[:, :2])
+    never = learnt_head([unheard], 3, LiveConfig())
+    torch.testing.assert_close(never.weights, of_two.weights)
+    torch.testing.assert_close(
+        never.point_scores(unheard.features, unheard.own_scores),
+        of_two.point_scores(examples.features, examples.own_scores),
+    )
+
+
+@pytest.mark.parametrize(
+    ("painted", "found", "added", "known"),
+    [
+        ((40, 40), (40, 40), 2, 4),
+        ((40, 40), (40, 4), 2, 4),
+        ((40, 40), (40, 3), 2, 3),
+        ((40, 40), (3, 3), 2, 2),
+        ((40, 40), (3, 3), 1, 3),  # the third was learnt from the beginning
+        ((40, 40), (3, 3), 0, 4),
+        ((40, 40), (3, 4), 2, 4),  # only the last ones can be left out
+        ((40, 0), (0, 0), 2, 4),  # nothing is painted by which to tell
+        ((0, 40), (0, 0), 2, 3),
+    ],
+)
+def test_added_classes_are_known_once_a_tenth_of_what_is_painted_of_them_is_found(
+    painted, found, added, known
+):
+    numbers = torch.zeros(200, dtype=torch.long)
+    own = torch.zeros(200, 4)
+    own[:, 0] = 1
+    for column, (of_paint, of_network, place) in enumerate(
+        zip(painted, found, (0, 100), strict=True)
+    ):
+        numbers[place : place + of_paint] = column + 3
+        own[place + 50 : place + 50 + of_network, column + 2] = 2
+    examples = Examples(torch.zeros(200, 1), own, numbers, torch.ones(200))
+
+    assert known_classes(examples, added) == known
+    # As often, if each stands for three of which one is painted.
+    thrice = replace(examples, counts=examples.counts * 3)
+    assert known_classes(thrice, added) == known
+
+
+@pytest.mark.parametrize("classes", [3, 4])
+def test_classes_that_are_new_to_the_head_are_drawn_as_it_learnt_them(classes):
+    features = made(noise(3, 20, 24), noise(5, 20, 24), noise(2, 10, 12, seed=1))
+    head = replace(drawn_head(features, classes), known=2)
+    unheard = replace(features, own_scores=features.own_scores[:2])
+    rows, columns = (each.ravel() for each in np.mgrid[:20, :24])
+    own, levels = features.at(rows, columns)
+
+    scores = head.scores(features)
+
+    torch.testing.assert_close(scores, replace(head, known=None).scores(unheard))
+    np.testing.assert_array_equal(head.most_probable(features), winning(scores))
+    torch.testing.assert_close(
+        head.point_scores(torch.cat(levels, dim=1), own).T,
+        scores.flatten(1),
+        atol=1e-4,
+        rtol=1e-3,
+    )
+    assert head.grown(6).known == 2
 
 
 TO_BEGIN_WITH = float(np.exp(-NEW_CLASS_SCORE) / (1 + np.exp(-NEW_CLASS_SCORE)))

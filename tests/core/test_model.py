@@ -59,6 +59,23 @@ def test_new_classes_do_not_change_what_is_known_of_the_old_ones():
     assert len(model.classes) == model.network.classifier.out_channels == 2
 
 
+def test_classes_that_a_network_is_given_after_it_has_learnt_others_are_counted():
+    learnt = replace(tiny_model(), steps=10)
+
+    grown = learnt.with_classes(class_table(["background", "disc", "ring"]))
+
+    assert (learnt.added, grown.added) == (0, 1)
+    assert grown.with_classes(class_table(["a", "b", "c", "d", "e"])).added == 3
+    assert grown.with_classes(class_table(["a", "b", "c"])).added == 1
+    assert tiny_model().with_classes(class_table(["a", "b", "c"])).added == 0
+
+
+@pytest.mark.parametrize("added", [-1, 2])
+def test_a_model_cannot_have_more_classes_added_than_there_are_beside_others(added):
+    with pytest.raises(ValueError, match=f"Of 2 classes {added} cannot"):
+        replace(tiny_model(), added=added)
+
+
 def test_a_new_class_does_not_appear_by_chance():
     image = noise_image(64, 64)
     for seed in range(5):

@@ -25,7 +25,7 @@ def model():
     fresh = tiny_model("background", "membrane", "mitochondrion")
     classes = (*fresh.classes[:2], SegmentationClass("Größe µ", "#010203"))
     history = ({"steps": 12, "config": {"seed": 3}, "loss": None}, {"steps": 5, "versions": {}})
-    return UNetModel("example", fresh.network, classes, 17, history, pixel_size=4.5)
+    return UNetModel("example", fresh.network, classes, 17, history, pixel_size=4.5, added=1)
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_a_model_comes_back_as_it_was_saved(path, model):
 
     assert (found.name, found.steps, found.classes) == (model.name, model.steps, model.classes)
     assert found.history == model.history
-    assert found.pixel_size == 4.5
+    assert (found.pixel_size, found.added) == (4.5, 1)
     assert found.network.config == model.network.config
     assert not found.network.training
     expected = model.network.state_dict()
@@ -179,6 +179,9 @@ def test_a_damaged_header_is_refused(path, text):
         {"pixel_size": float("inf")},
         {"pixel_size": "small"},
         {"pixel_size": [4.0]},
+        {"added": 3},
+        {"added": -1},
+        {"added": "one"},
     ],
     ids=str,
 )
@@ -192,13 +195,13 @@ def test_weights_that_do_not_fit_their_header_are_refused(path, values):
 def test_a_model_of_a_version_that_knew_no_pixel_size_can_be_used(path, model):
     def without(header):
         described = json.loads(header["__metadata__"]["model"])
-        del described["pixel_size"]
+        del described["pixel_size"], described["added"]
         header["__metadata__"]["model"] = json.dumps(described)
 
     with_header(path, without)
 
     found = load_model(path)
-    assert found.pixel_size is None
+    assert (found.pixel_size, found.added) == (None, 0)
     assert np.array_equal(probabilities(found), probabilities(model))
 
 

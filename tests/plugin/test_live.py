@@ -138,9 +138,9 @@ def late_answers(
     await_rest(dock)
     come = Event()
 
-    def late(*arguments: Any) -> LiveHead:
+    def late(*arguments: Any, **more: Any) -> LiveHead:
         come.wait(60)
-        return learnt_head(*arguments)
+        return learnt_head(*arguments, **more)
 
     monkeypatch.setattr(answering, "learnt_head", late)
     yield come
