@@ -262,9 +262,9 @@ def test_a_new_class_waits_for_an_answer_that_knows_it(
     earlier, come, sent = dock.session.live, Event(), []
     learnt_head = answering.learnt_head
 
-    def late(*arguments: Any) -> LiveHead:
+    def late(*arguments: Any, **more: Any) -> LiveHead:
         come.wait(60)
-        return learnt_head(*arguments)
+        return learnt_head(*arguments, **more)
 
     monkeypatch.setattr(answering, "learnt_head", late)
     start(dock)
