@@ -38,7 +38,7 @@ The former it has learnt; that a pixel nobody painted is of no new class is a gu
 FOUND = 0.1
 """A network that finds less of a class than this, beside what is painted of it, does not know it."""
 
-NO_BETTER = 1e-7
+NO_BETTER = 3e-8
 """A step that gains less than this is the last one: what is less is rounding, of float32."""
 
 SMALLEST = np.finfo(np.float32).tiny

@@ -470,8 +470,7 @@ CONFIGS = {
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
 @pytest.mark.parametrize("classes", [2, 3, 5])
-def test_a_head_is_the_minimum_of_what_it_is_said_to_minimise(monkeypatch, config, classes):
-    monkeypatch.setattr("napari_unet.core.live.NO_BETTER", 0.0)
+def test_a_head_is_the_minimum_of_what_it_is_said_to_minimise(config, classes):
     config = config.replace(iterations=400)
     if classes == 5:
         # A class without paint and memory could become ever less probable.
