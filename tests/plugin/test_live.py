@@ -22,6 +22,7 @@ from demo.mouse import paint_stroke, wait_until
 from napari_unet.core.config import LiveConfig, PredictionConfig
 from napari_unet.core.features import FeatureTile
 from napari_unet.core.live import LiveHead, LiveModel, learnt_head
+from napari_unet.core.model import UNetModel
 from napari_unet.core.prediction import finish, gather, predict
 from napari_unet.core.synthetic import synthetic_stack
 from napari_unet.core.tiling import Tile
@@ -70,23 +71,29 @@ def is_obeyed(viewer: Viewer, *numbers: int) -> bool:
     )
 
 
-def has_learnt(viewer: Viewer, dock: UNetDock, number: int) -> bool:
-    """Tell whether the head itself finds more of a class in its strokes than the network does."""
-    stroke, section = strokes_in_view(viewer, number), viewer.dims.current_step[0]
-    session = dock.session
-    assert session.live is not None
-    alone, head = (
-        finish(
-            gather(
-                predict(model, session.image, sections=[(section,)]),
-                session.image,
-                len(session.classes),
-            )
-        ).data[section][stroke]
-        == number
-        for model in (session.live.model, replace(session.live, painted={}))
-    )
-    return bool(head.mean() > alone.mean() + 0.1)
+def more_found(dock: UNetDock, section: int, stroke: np.ndarray, number: int) -> float:
+    """How much more of a stroke the head itself finds than the network it is on, a fraction.
+
+    The head as it would be had the stroke taught it and then been wiped off: what the mask shows
+    where somebody painted is no proof that anything was learnt.
+    """
+    image, live = dock.session.image, dock.session.live
+    assert image is not None
+    assert live is not None
+    assert stroke.any()
+
+    def found(model: UNetModel | LiveModel) -> float:
+        probabilities = gather(
+            predict(model, image, sections=[(section,)]), image, len(live.classes)
+        )
+        return float((finish(probabilities).data[section][stroke] == number).mean())
+
+    return found(replace(live, painted={})) - found(live.model)
+
+
+def more_found_in_view(viewer: Viewer, dock: UNetDock, number: int) -> float:
+    section = int(viewer.dims.current_step[0])
+    return more_found(dock, section, strokes_in_view(viewer, number), number)
 
 
 def as_predicted(dock: UNetDock) -> np.ndarray:
@@ -107,7 +114,7 @@ def test_stroke_changes_the_mask_where_it_was_painted(
     stroke = strokes_in_view(viewer, 3)
     assert (before[stroke] == 3).mean() < 0.5
     assert is_obeyed(viewer, 3)
-    assert has_learnt(viewer, dock, 3)
+    assert more_found_in_view(viewer, dock, 3) > 0.7
     assert dock.session.model is network
 
 
@@ -218,7 +225,7 @@ def test_class_the_network_never_heard_of_appears(
     paint(viewer, dock, 4)
     paint(viewer, dock, 1, OTHER_STROKE)
     assert is_obeyed(viewer, 1, 4)
-    assert has_learnt(viewer, dock, 4)
+    assert more_found_in_view(viewer, dock, 4) > 0.7
     assert len(dock.session.live.classes) == 4
 
 
@@ -253,7 +260,8 @@ def test_class_can_be_added_when_a_head_is_there(
     dock.correct_group.add_class()
     paint(viewer, dock, 4, OTHER_STROKE)
     assert is_obeyed(viewer, 3, 4)
-    assert all(has_learnt(viewer, dock, number) for number in (3, 4))
+    assert more_found_in_view(viewer, dock, 3) > 0.4
+    assert more_found_in_view(viewer, dock, 4) > 0.7
 
 
 def test_undo_of_the_only_stroke_brings_back_what_the_network_says(
@@ -318,7 +326,7 @@ def test_strokes_of_all_sections_count(viewer: Viewer, dock: UNetDock, image_lay
     await_view(viewer, dock)
     await_rest(dock)
     assert is_obeyed(viewer, 3)
-    assert has_learnt(viewer, dock, 3)
+    assert more_found_in_view(viewer, dock, 3) > 0.4
 
 
 def test_switched_off_the_network_alone_is_shown(
@@ -333,7 +341,7 @@ def test_switched_off_the_network_alone_is_shown(
     wait_until(lambda: dock.session.live is not None, 60, "the head")
     await_rest(dock)
     assert is_obeyed(viewer, 3)
-    assert has_learnt(viewer, dock, 3)
+    assert more_found_in_view(viewer, dock, 3) > 0.7
 
 
 def test_export_is_of_what_the_head_says(
@@ -368,6 +376,9 @@ def test_head_moves_on_to_the_weights_that_were_learnt(
     assert dock.session.live.model is not first
     assert stroke.sum() > 20
     assert (mask_in_view(viewer)[stroke] == 3).all()
+    z = int(viewer.dims.current_step[0])
+    assert more_found(dock, z, stroke, 3) > 0.2
+    assert (mask_in_view(viewer) == as_predicted(dock)[z]).mean() > 0.999
 
 
 def test_head_moves_on_although_weights_come_faster_than_their_features_are_computed(
@@ -396,6 +407,7 @@ def test_strokes_are_answered_while_the_network_learns(
     stroke = strokes_in_view(viewer, 1)
     wait_until(lambda: (mask_in_view(viewer)[stroke] == 1).all(), 60, "the stroke in the mask")
     assert dock.trainer.state == RUNNING
+    assert more_found_in_view(viewer, dock, 1) > 0.1
     dock.trainer.stop()
     await_idle(dock)
 
@@ -554,7 +566,7 @@ def test_features_beyond_the_memory_are_let_go_and_strokes_still_count(
     await_view(viewer, dock)
     await_rest(dock)
     assert is_obeyed(viewer, 3)
-    assert has_learnt(viewer, dock, 3)
+    assert more_found_in_view(viewer, dock, 3) > 0.4
 
 
 def test_want_of_memory_is_told_and_the_network_is_shown(
