@@ -122,13 +122,13 @@ class LiveHead:
     bias
         float32 (classes,).
     known
-        How many of the network's own classes, the first ones, it begins with the scores of; the
+        The numbers of those of the network's own classes that it begins with the scores of; the
         others are new to it. All if not given.
     """
 
     weights: Tensor
     bias: Tensor
-    known: int | None = None
+    known: tuple[int, ...] | None = None
 
     def scores(self, features: FeatureTile, rows: range | None = None) -> Tensor:
         """Return scores before the softmax of the pixels of a tile, float32 (classes, h, w).
@@ -176,11 +176,12 @@ class LiveHead:
         self, features: FeatureTile, rows: range, part: Callable[[Tensor], Tensor]
     ) -> Tensor:
         """Return what a linear map of the classes, which come first, makes of the scores."""
-        own = features.own_scores[: self.known]
-        classes, known = len(self.bias), len(own)
+        known, classes = _indices(self.known, len(features.own_scores)), len(self.bias)
         between = [features.rows_between(number, rows) for number in range(len(features.levels))]
         shares = [share for _, share in between]
-        own = own[:, between[0][0].start : between[0][0].stop]
+        own = features.own_scores[:, between[0][0].start : between[0][0].stop]
+        if len(known) < len(own):
+            own = own[known]
         weights = part(self.weights.T)
         weighed, first = [], 0
         for number, (level, (needed, _)) in enumerate(zip(features.levels, between, strict=True)):
@@ -189,14 +190,14 @@ class LiveHead:
             )
             if number == 0:
                 planes += part(self.bias[:, None, None])
-                if classes == known:  # then all is linear, and interpolated at once
+                if classes == len(known):  # then all is linear, and interpolated at once
                     planes += part(own.float())
             weighed.append(features.at_columns(planes, number))
             first += len(level)
         found = _together(weighed, shares)
-        if classes > known:
+        if classes > len(known):
             own = _together([features.at_columns(own.float(), 0)], shares[:1])
-            found += part(_with_new_classes(own, classes))
+            found += part(_with_new_classes(own, known, classes))
         return found
 
     def point_scores(self, features: Tensor, own_scores: Tensor) -> Tensor:
@@ -207,7 +208,8 @@ class LiveHead:
         features, own_scores
             See `Examples`.
         """
-        own = _with_new_classes(own_scores[:, : self.known].T, len(self.bias)).T
+        known = _indices(self.known, own_scores.shape[1])
+        own = _with_new_classes(own_scores[:, known].T, known, len(self.bias)).T
         return own + features @ self.weights + self.bias
 
     def knows(self, number: int) -> bool:
@@ -300,13 +302,21 @@ def most_probable(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     return found
 
 
-def _with_new_classes(own_scores: Tensor, classes: int) -> Tensor:
-    """Return scores (known, ...) of a network with those of classes it does not know, at the end."""
-    more = classes - len(own_scores)
-    if more <= 0:
+def _indices(known: Sequence[int] | None, classes: int) -> list[int]:
+    """Return which of a network's classes are known, counted from 0; all if `known` is None."""
+    return list(range(classes)) if known is None else [number - 1 for number in known]
+
+
+def _with_new_classes(own_scores: Tensor, known: list[int], classes: int) -> Tensor:
+    """Return scores (classes, ...) with those of classes that a network does not know.
+
+    The scores (known, ...) are of those that it knows, whose indices `known` are.
+    """
+    if len(known) == classes:
         return own_scores
-    improbable = own_scores.logsumexp(dim=0, keepdim=True) - NEW_CLASS_SCORE
-    return torch.cat([own_scores, improbable.expand(more, *own_scores.shape[1:])])
+    own = dict(zip(known, own_scores, strict=True))
+    improbable = own_scores.logsumexp(dim=0) - NEW_CLASS_SCORE
+    return torch.stack([own.get(index, improbable) for index in range(classes)])
 
 
 def tile_examples(
@@ -391,6 +401,7 @@ def fit_head(
     classes: int,
     config: LiveConfig | None = None,
     start: LiveHead | None = None,
+    known: tuple[int, ...] | None = None,
 ) -> LiveHead:
     """Return the head that agrees best with the painted pixels.
 
@@ -411,19 +422,21 @@ def fit_head(
         How strongly the head is held back.
     start
         An earlier head on the same features.
+    known
+        See `LiveHead`.
     """
     config = config or LiveConfig()
     chosen = examples.fewer(config.pixels, np.random.default_rng(config.seed))
-    known = chosen.own_scores.shape[1]
+    own = _indices(known, chosen.own_scores.shape[1])
     # Pixels lie side by side: sums over so few classes take most of the time where these do.
-    own_scores = _with_new_classes(chosen.own_scores.T.contiguous(), classes)
-    wanted, importance, held = (each.numpy() for each in _targets(chosen, own_scores, config))
-    wanted_known = own_scores[:known].softmax(dim=0).numpy()
+    own_scores = _with_new_classes(chosen.own_scores[:, own].T.contiguous(), own, classes)
+    wanted, importance, held = (each.numpy() for each in _targets(chosen, own_scores, own, config))
+    wanted_known = own_scores[own].softmax(dim=0).numpy()
     held_known = np.float32(AMONG_KNOWN) * held
     importance += held
     features, offsets = chosen.features, own_scores.numpy()
     penalty = np.float32(config.penalty)
-    bias_penalty = np.where(np.arange(classes) < known, penalty, np.float32(0))
+    bias_penalty = np.where(np.isin(np.arange(classes), own), penalty, np.float32(0))
     fits = start is not None and len(start.weights) == features.shape[1]
     if start is None or not fits or len(start.bias) > classes:
         start = LiveHead(torch.zeros(features.shape[1], classes), torch.zeros(classes))
@@ -444,11 +457,11 @@ def fit_head(
         value += (penalty * weights**2).sum(dtype=np.float64) / 2
         value += (bias_penalty * bias**2).sum(dtype=np.float64) / 2
         surplus = (powers / total - wanted) * importance
-        powers = powers[:known]
+        powers = powers[own]
         total = np.maximum(powers.sum(axis=0), SMALLEST)
-        of_known = (wanted_known * (np.log(total) - scores[:known])).sum(axis=0)
+        of_known = (wanted_known * (np.log(total) - scores[own])).sum(axis=0)
         value += of_known.astype(np.float64) @ held_known
-        surplus[:known] += (powers / total - wanted_known) * held_known
+        surplus[own] += (powers / total - wanted_known) * held_known
         gradient = np.empty(shape, np.float32)
         gradient[:, :-1] = torch.mm(torch.from_numpy(surplus), features).numpy()
         gradient[:, :-1] += penalty * weights
@@ -492,18 +505,17 @@ def learnt_head(
     chance = np.random.default_rng(config.seed)
     examples = Examples.together(learnt)
     known = known_classes(examples, added)
-    examples = replace(examples, own_scores=examples.own_scores[:, :known])
     chosen = examples.fewer(config.pixels, chance)
-    return with_expected_shares(fit_head(chosen, classes, config, start), chosen)
+    return with_expected_shares(fit_head(chosen, classes, config, start, known), chosen)
 
 
-def known_classes(examples: Examples, added: int) -> int:
-    """Return how many of the network's classes, the first ones, it knows by what it finds.
+def known_classes(examples: Examples, added: int) -> tuple[int, ...]:
+    """Return the numbers of those of the network's classes that it knows by what it finds.
 
     A network that has just begun to learn a class is sure that there is none of it anywhere. Held
     to that, a head would find hardly any of it either, less than on a network that has never heard
-    of it. So classes that were added do not count as long as the network finds less than `FOUND`
-    of what is painted of them.
+    of it. So each class that was added does not count as long as the network finds less than
+    `FOUND` of what is painted of it; one of which nothing is painted does.
 
     Parameters
     ----------
@@ -514,15 +526,18 @@ def known_classes(examples: Examples, added: int) -> int:
         many of them on other sections.
     """
     found_in = examples.own_scores.argmax(dim=1) + 1
-    known = examples.own_scores.shape[1]
-    for number in range(known, known - added, -1):
+    classes = examples.own_scores.shape[1]
+
+    def is_found(number: int) -> bool:
         found, painted = (
             float(examples.counts[there == number].sum()) for there in (found_in, examples.painted)
         )
-        if painted == 0 or found >= FOUND * painted:
-            break
-        known = number - 1
-    return known
+        return found >= FOUND * painted
+
+    added_ones = range(classes - added + 1, classes + 1)
+    return tuple(
+        number for number in range(1, classes + 1) if number not in added_ones or is_found(number)
+    )
 
 
 def with_expected_shares(head: LiveHead, examples: Examples) -> LiveHead:
@@ -547,13 +562,13 @@ def with_expected_shares(head: LiveHead, examples: Examples) -> LiveHead:
     """
     scores = head.point_scores(examples.features, examples.own_scores)
     probable = scores.softmax(dim=1)
-    bias, known = head.bias.clone(), examples.own_scores.shape[1]
+    bias, known = head.bias.clone(), _indices(head.known, examples.own_scores.shape[1])
     improbable = math.exp(-NEW_CLASS_SCORE)
-    to_begin_with = improbable / (1 + (len(bias) - known) * improbable)
+    to_begin_with = improbable / (1 + (len(bias) - len(known)) * improbable)
     for number in torch.unique(examples.painted).tolist():
-        if number <= known:
-            continue
         here = number - 1
+        if here < 0 or here in known:
+            continue
         others = torch.cat([scores[:, :here], scores[:, number:]], dim=1)
         ahead, order = (scores[:, here] - others.amax(dim=1)).sort(descending=True)
         counts = examples.counts[order]
@@ -569,7 +584,7 @@ def with_expected_shares(head: LiveHead, examples: Examples) -> LiveHead:
 
 
 def _targets(
-    examples: Examples, own_scores: Tensor, config: LiveConfig
+    examples: Examples, own_scores: Tensor, known: list[int], config: LiveConfig
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the wanted probabilities (classes, pixels), and how much each pixel counts.
 
@@ -577,8 +592,7 @@ def _targets(
     """
     wanted = own_scores.softmax(dim=0)
     # However many classes are new, it is as sure of its own.
-    known = examples.own_scores.shape[1]
-    sure = own_scores[:known].softmax(dim=0).amax(dim=0) > SURE
+    sure = own_scores[known].softmax(dim=0).amax(dim=0) > SURE
     painted, numbers = examples.painted > 0, torch.arange(len(own_scores))[:, None] + 1
     wanted = torch.where(painted, (numbers == examples.painted).float(), wanted)
     amounts = torch.zeros(len(own_scores) + 1)

@@ -846,7 +846,7 @@ def test_an_added_class_that_the_network_does_not_find_yet_is_new_to_the_head():
 
     of_all, of_two = (learnt_head([examples], 3, LiveConfig(), added=added) for added in (0, 1))
 
-    assert (of_all.known, of_two.known) == (3, 2)
+    assert (of_all.known, of_two.known) == ((1, 2, 3), (1, 2))
     recall = [called_new(head, examples)[is_new].mean() for head in (of_all, of_two)]
     assert recall[1] > recall[0] + 0.3
     unheard = replace(examples, own_scores=examples.own_scores[:, :2])
@@ -858,18 +858,47 @@ def test_an_added_class_that_the_network_does_not_find_yet_is_new_to_the_head():
     )
 
 
+def with_classes_swapped(examples):
+    """The same, with the numbers of the third and the fourth class swapped."""
+    order = torch.tensor([0, 1, 3, 2])
+    numbers = torch.tensor([0, 1, 2, 4, 3])[examples.painted]
+    return replace(examples, own_scores=examples.own_scores[:, order], painted=numbers)
+
+
+def test_any_added_class_may_be_new_to_the_head_whichever_was_added_first():
+    denied_one, is_new = denied()
+    own = torch.cat([denied_one.own_scores, torch.full((len(is_new), 1), -8.0)], dim=1)
+    others = np.flatnonzero(~is_new & (denied_one.painted.numpy() == 0))[:80]
+    own[others, 3] = 8.0  # a fourth class, which the network finds
+    painted = denied_one.painted.clone()
+    painted[others[:40]] = 4
+    examples = replace(denied_one, own_scores=own, painted=painted)
+
+    first, last = (
+        learnt_head([each], 4, LiveConfig(), added=2)
+        for each in (examples, with_classes_swapped(examples))
+    )
+
+    assert (first.known, last.known) == ((1, 2, 4), (1, 2, 3))
+    torch.testing.assert_close(first.weights[:, [0, 1, 3, 2]], last.weights, atol=1e-3, rtol=0)
+    torch.testing.assert_close(first.bias[[0, 1, 3, 2]], last.bias, atol=1e-3, rtol=0)
+    of_all = learnt_head([examples], 4, LiveConfig())
+    recall = [called_new(head, examples)[is_new].mean() for head in (of_all, first)]
+    assert recall[1] > recall[0] + 0.3
+
+
 @pytest.mark.parametrize(
     ("painted", "found", "added", "known"),
     [
-        ((40, 40), (40, 40), 2, 4),
-        ((40, 40), (40, 4), 2, 4),
-        ((40, 40), (40, 3), 2, 3),
-        ((40, 40), (3, 3), 2, 2),
-        ((40, 40), (3, 3), 1, 3),  # the third was learnt from the beginning
-        ((40, 40), (3, 3), 0, 4),
-        ((40, 40), (3, 4), 2, 4),  # only the last ones can be left out
-        ((40, 0), (0, 0), 2, 4),  # nothing is painted by which to tell
-        ((0, 40), (0, 0), 2, 3),
+        ((40, 40), (40, 40), 2, (1, 2, 3, 4)),
+        ((40, 40), (40, 4), 2, (1, 2, 3, 4)),
+        ((40, 40), (40, 3), 2, (1, 2, 3)),
+        ((40, 40), (3, 3), 2, (1, 2)),
+        ((40, 40), (3, 3), 1, (1, 2, 3)),  # the third was learnt from the beginning
+        ((40, 40), (3, 3), 0, (1, 2, 3, 4)),
+        ((40, 40), (3, 4), 2, (1, 2, 4)),
+        ((40, 0), (0, 0), 2, (1, 2, 4)),  # nothing is painted of the fourth by which to tell
+        ((0, 40), (0, 0), 2, (1, 2, 3)),
     ],
 )
 def test_added_classes_are_known_once_a_tenth_of_what_is_painted_of_them_is_found(
@@ -891,10 +920,33 @@ def test_added_classes_are_known_once_a_tenth_of_what_is_painted_of_them_is_foun
     assert known_classes(thrice, added) == known
 
 
+@pytest.mark.parametrize("magnification", [1.0, 0.8])
+def test_it_makes_no_difference_which_class_of_a_network_is_new_to_the_head(magnification):
+    features = replace(
+        made(noise(4, 20, 24), noise(5, 20, 24), noise(2, 10, 12, seed=1)),
+        magnification=magnification,
+    )
+    order = [0, 1, 3, 2]
+    head = replace(drawn_head(features, 4), known=(1, 2, 4))
+    other = LiveHead(head.weights[:, order], head.bias[order], (1, 2, 3))
+    swapped = replace(features, own_scores=features.own_scores[order])
+    rows, columns = (each.ravel() for each in np.mgrid[:20, :24])
+    own, levels = features.at(rows, columns)
+
+    scores = head.scores(features)
+
+    torch.testing.assert_close(scores[order], other.scores(swapped))
+    assert not torch.allclose(scores, replace(head, known=None).scores(features))
+    torch.testing.assert_close(
+        head.point_scores(torch.cat(levels, dim=1), own)[:, order],
+        other.point_scores(torch.cat(levels, dim=1), own[:, order]),
+    )
+
+
 @pytest.mark.parametrize("classes", [3, 4])
 def test_classes_that_are_new_to_the_head_are_drawn_as_it_learnt_them(classes):
     features = made(noise(3, 20, 24), noise(5, 20, 24), noise(2, 10, 12, seed=1))
-    head = replace(drawn_head(features, classes), known=2)
+    head = replace(drawn_head(features, classes), known=(1, 2))
     unheard = replace(features, own_scores=features.own_scores[:2])
     rows, columns = (each.ravel() for each in np.mgrid[:20, :24])
     own, levels = features.at(rows, columns)
@@ -909,7 +961,7 @@ def test_classes_that_are_new_to_the_head_are_drawn_as_it_learnt_them(classes):
         atol=1e-4,
         rtol=1e-3,
     )
-    assert head.grown(6).known == 2
+    assert head.grown(6).known == (1, 2)
 
 
 TO_BEGIN_WITH = float(np.exp(-NEW_CLASS_SCORE) / (1 + np.exp(-NEW_CLASS_SCORE)))
