@@ -26,9 +26,9 @@ from napari_unet.core.live import LiveModel
 from napari_unet.core.model import check_takes_grey
 from napari_unet.core.network import StoppedError, UNet, stoppable
 from napari_unet.core.notices import tell
-from napari_unet.core.obeying import obey
+from napari_unet.core.obeying import REACH, obey
 from napari_unet.core.tiles import tile_probabilities
-from napari_unet.core.tiling import RowStrips, Tile, plan_tiles
+from napari_unet.core.tiling import RowStrips, Tile, plan_tiles, with_surroundings
 
 Yielded = TypeVar("Yielded")
 Returned = TypeVar("Returned")
@@ -172,6 +172,17 @@ def predict(
             precision=config.precision,
         )
 
+    def look_at_painted(
+        section: Any, tile: Tile, statistics: Normalisation, painted: npt.NDArray[np.uint8]
+    ) -> npt.NDArray[np.float32]:
+        # Paint has an effect beyond the tile that it lies in.
+        wide = with_surroundings(tile, REACH, multiple, height, width)
+        if not painted[wide.slices].any():
+            return look(section, tile, statistics)
+        found = _obeying(look(section, wide, statistics), painted[wide.slices])
+        top, left = tile.top - wide.top, tile.left - wide.left
+        return found[:, top : top + tile.height, left : left + tile.width]
+
     finished = 0
     refused = 0  # side of the tile for which memory ran out, until a smaller one fits
     while remaining and not should_stop():
@@ -185,9 +196,14 @@ def predict(
             if should_stop():
                 return
             tile = tiles[number]
+            painted = live.painted.get(index) if live else None
             try:
                 with stoppable(should_stop):
-                    probabilities = look(strips, tile, normalisation)
+                    probabilities = (
+                        look(strips, tile, normalisation)
+                        if painted is None
+                        else look_at_painted(strips, tile, normalisation, painted)
+                    )
             except StoppedError:
                 return
             except RuntimeError as error:
@@ -208,8 +224,6 @@ def predict(
                 )
                 refused = 0
             number += 1
-            if live and index in live.painted:
-                probabilities = _obeying(probabilities, live.painted[index][tile.slices])
             looked_at = yield TileDone(
                 index,
                 tile,
@@ -227,8 +241,6 @@ def _obeying(
     probabilities: npt.NDArray[np.float32], painted: npt.NDArray[np.uint8]
 ) -> npt.NDArray[np.float32]:
     """Return probabilities (classes, height, width) that obey paint (see `obey`)."""
-    if not painted.any():
-        return probabilities
     scores = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
     obey(scores, painted)
     return np.asarray(torch.from_numpy(scores).softmax(dim=0))

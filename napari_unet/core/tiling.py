@@ -29,6 +29,23 @@ class Tile:
         )
 
 
+def with_surroundings(tile: Tile, reach: int, multiple: int, height: int, width: int) -> Tile:
+    """Return a tile with at least so many pixels around it, as far as the section goes.
+
+    Parameters
+    ----------
+    tile, reach
+        In pixels.
+    multiple, height, width
+        See `plan_tiles`; the larger tile begins at multiples, too.
+    """
+    more = -(-reach // multiple) * multiple
+    top, left = max(0, tile.top - more), max(0, tile.left - more)
+    bottom = min(height, tile.top + tile.height + more)
+    right = min(width, tile.left + tile.width + more)
+    return Tile(top, left, bottom - top, right - left)
+
+
 def plan_tiles(height: int, width: int, size: int, multiple: int) -> list[Tile]:
     """Return tiles that cover a section once, row by row.
 

@@ -587,6 +587,26 @@ def test_what_was_painted_is_found_as_it_was_painted_in_its_section(averaging):
     np.testing.assert_array_equal(found[:, [0, 2]], before[:, [0, 2]])
 
 
+@pytest.mark.parametrize("averaging", ["none", "symmetries"])
+def test_what_is_found_around_paint_does_not_depend_on_the_tile_size(averaging):
+    model, image = tiny_model("a", "b", "c"), noise_image(64, 80)
+    live = untaught(model, image)
+    own = predicted(live, image, EXACT).data.argmax(axis=0) + 1
+    painted = np.zeros((64, 80), np.uint8)
+    for row in (14, 31, 49):  # beside borders of tiles of 16 pixels, and across others
+        painted[row, 3:77:5] = own[row, 3:77:5] % 3 + 1
+    live = replace(live, painted={(): painted})
+
+    whole, small = (
+        predicted(live, image, EXACT.replace(test_time_augmentation=averaging, tile_size=size)).data
+        for size in (128, 16)
+    )
+
+    assert (whole.argmax(axis=0) + 1 != own)[painted == 0].mean() > 0.05
+    # Of paint that is equally near, either may be followed.
+    assert np.isclose(whole, small, atol=5e-3).all(axis=0).mean() > 0.98
+
+
 def test_a_head_decides_in_every_look():
     model = tiny_model("a", "b", "c")
     image = noise_image(40, 52)
