@@ -220,8 +220,8 @@ class TrainingConfig(Config):
     )
     memory: float = option(
         10.0,
-        "How strongly pixels that nobody painted are held to what the network was sure of when "
-        "training began, so that one correction does not undo another; 0 lets go.",
+        "How strongly pixels that nobody painted are held to what the network was sure of before "
+        "anything was learnt here, so that one correction does not undo another; 0 lets go.",
         minimum=0.0,
         maximum=100.0,
     )

@@ -98,6 +98,7 @@ def learn(
     should_stop: Callable[[], bool] = never,
     clock: Callable[[], float] = time.monotonic,
     grow: Growing = UNetModel.with_classes,
+    origin: UNetModel | None = None,
     live: Callable[[], LiveConfig | None] = unanswered,
 ) -> Generator[LearningStep, Strokes | None, UNetModel]:
     """Train a copy of a model on strokes, and keep the weights that do best on held-out ones.
@@ -118,7 +119,7 @@ def learn(
     strokes
         What is learnt from, and what is only measured. Two classes must be held out for weights
         to be judged; until then, the newest are the best.
-    config, statistics, device, should_stop, clock, grow
+    config, statistics, device, should_stop, clock, grow, origin
         See `train`. Weights are looked at every ``config.publish_seconds``, less often where that
         takes long (`REST`), and at the end.
     live
@@ -176,6 +177,7 @@ def learn(
         should_stop=should_stop,
         clock=clock,
         grow=grow,
+        origin=origin,
     )
     annotations: Annotations | None = None
     step: TrainingStep | None = None

@@ -89,6 +89,13 @@ class UNetModel:
         """Return by how much an image is enlarged for the network (see `magnification`)."""
         return magnification(self.pixel_size, image)
 
+    def is_origin_of(self, model: UNetModel) -> bool:
+        """Tell whether a model may have come of this one by training: all but classes is alike."""
+        config, known = model.network.config, len(self.classes)
+        return known <= len(model.classes) and (
+            config.replace(classes=known) == self.network.config
+        )
+
     def with_classes(self, classes: ClassTable, seed: int = 0) -> UNetModel:
         """Return a model for a longer class table, or the same classes under other names.
 

@@ -146,6 +146,7 @@ def train(
     should_stop: Callable[[], bool] = never,
     clock: Callable[[], float] = time.monotonic,
     grow: Growing = UNetModel.with_classes,
+    origin: UNetModel | None = None,
 ) -> Generator[TrainingStep, Annotations | None, UNetModel]:
     """Train a copy of a model on the painted pixels of an image.
 
@@ -157,7 +158,7 @@ def train(
         What was painted.
     statistics
         Grey statistics of the image, if they are known already.
-    model, config, device, should_stop, clock, grow
+    model, config, device, should_stop, clock, grow, origin
         See `train_on`, which this calls with one image.
     """
     source = LabelledImage(image, annotations, statistics=statistics, name=image.name)
@@ -170,6 +171,7 @@ def train(
             should_stop=should_stop,
             clock=clock,
             grow=grow,
+            origin=origin,
         )
     )
 
@@ -186,6 +188,7 @@ def train_on(
     should_stop: Callable[[], bool] = never,
     clock: Callable[[], float] = time.monotonic,
     grow: Growing = UNetModel.with_classes,
+    origin: UNetModel | None = None,
 ) -> Generator[TrainingStep, Annotations | None, UNetModel]:
     """Train a copy of a model on labelled images.
 
@@ -214,6 +217,11 @@ def train_on(
         Seconds, for the time limit and for when weights are handed out.
     grow
         Called with a model and a longer class table; returns a model of all these classes.
+    origin
+        What pixels that nobody painted are held to (see `memory_loss`); the model itself if not
+        given. Of a model that has come of it by training: so learning in several goes is held to
+        the same, and does not move on by a little each time. Classes that were added since take
+        no part.
 
     Yields
     ------
@@ -229,8 +237,8 @@ def train_on(
     Raises
     ------
     ValueError
-        If fewer than two classes are painted, the device is missing, or the checkpoint is of
-        another recipe.
+        If fewer than two classes are painted, the device is missing, the checkpoint is of
+        another recipe, or the origin another network.
     MemoryError
         If not even a single small patch fits into the device's memory.
     """
@@ -245,12 +253,18 @@ def train_on(
     if reason:
         raise ValueError(reason)
     target = choose_device(device)
+    origin = origin or model
+    if not origin.is_origin_of(model):
+        raise ValueError(
+            f"The model {model.name!r} cannot have come of {origin.name!r}: it is another network. "
+            "Give the one that it was learnt from."
+        )
     # Every set of weights that is handed out knows which pixel size it learnt.
     model = replace(model, pixel_size=model.pixel_size or sources[0].image.pixel_size)
     torch.manual_seed(config.seed)  # dropout
     classes = max((each.annotations.classes for each in sources), key=len)
     grown = grow(model, _at_least(classes, model))
-    learner = _Learner(grown, model, config, target, grow)
+    learner = _Learner(grown, origin, config, target, grow)
     magnifications = [model.magnification(each.image) for each in sources]
     replay = config.replay if learner.remembers else 0.0
     sampler = PatchSampler(sources, magnifications, config, learner.network.config, target, replay)
@@ -363,7 +377,7 @@ class _Learner:
     def __init__(
         self,
         model: UNetModel,
-        earlier: UNetModel,
+        origin: UNetModel,
         config: TrainingConfig,
         device: torch.device,
         grow: Growing,
@@ -378,8 +392,8 @@ class _Learner:
         self._average = copy.deepcopy(self.network.state_dict())
         self._steps = 0
         # An untrained network has no opinion that is worth remembering.
-        self.remembers = config.memory > 0 and model.steps > 0
-        self._earlier = copy.deepcopy(earlier.network).to(device) if self.remembers else None
+        self.remembers = config.memory > 0 and origin.steps > 0
+        self._origin = copy.deepcopy(origin.network).to(device) if self.remembers else None
         self._good = copy.deepcopy(self._average)
         self._untried: dict[str, Tensor] | None = None
         self._prepare()
@@ -440,9 +454,9 @@ class _Learner:
         with computing(self._device):
             logits = self.network(grey)
         loss = painted_loss(config.loss, logits, batch.painted, batch.weights, batch.unlabelled)
-        if self._earlier is not None:
+        if self._origin is not None:
             with torch.no_grad(), computing(self._device):
-                remembered = self._earlier(grey)
+                remembered = self._origin(grey)
             # Classes that are new since then take no part in it.
             known = logits[:, : remembered.shape[1]]
             loss = loss + config.memory * memory_loss(known, remembered, batch.painted)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from napari_unet.core.learning import LearningStep, Version, learn, unanswered
 from napari_unet.core.model import UNetModel
 from napari_unet.core.notices import tell
 from napari_unet.core.training import nothing_to_learn
-from napari_unet.io.files import FileWriteError
+from napari_unet.io.files import FileReadError, FileWriteError
 from napari_unet.io.models import save_model
 from napari_unet.plugin.jobs import Job, Work
 from napari_unet.plugin.session import KeptVersion, Session, learnt_models_folder
@@ -107,6 +108,7 @@ class Trainer(QObject):
         image, strokes = session.image, session.strokes
         self._highest_class = max(len(model.classes), strokes.learnt.highest)
         statistics, device = session.statistics, session.device
+        origin = self._origin()
 
         def grow(model: UNetModel, classes: ClassTable) -> UNetModel:
             # Heads do not change: whichever is there when a thread asks may be used.
@@ -130,6 +132,7 @@ class Trainer(QObject):
                 should_stop=should_stop,
                 clock=job.clock,
                 grow=grow,
+                origin=_loaded(origin, model),
                 live=live,
             )
             return kept_safe(learning, autosave, path_of)
@@ -228,6 +231,9 @@ class Trainer(QObject):
         if model is self._began_with:
             return
         self.record = model.history[-1]
+        began_with = self._began_with
+        if began_with is not None and model.network is began_with.network:
+            return  # nothing did better: all that was predicted by it still holds
         if model is not self._used and not self.is_elsewhere:
             self._use(model)
 
@@ -245,6 +251,11 @@ class Trainer(QObject):
             )
             session.versions = (*session.versions, first)
         self._first = session.version
+
+    def _origin(self) -> KeptVersion | None:
+        """The version that the one in use came of: the last one that was not learnt here."""
+        earlier = [each for each in self._session.versions if each.number <= self._first]
+        return next((each for each in reversed(earlier) if each.begins), None)
 
     def _number(self, version: Version) -> int:
         """The number in the list of a version of this training."""
@@ -341,6 +352,15 @@ def kept_safe(learning: Work, path: Path, path_of: Callable[[Version], Path]) ->
                     "you stop."
                 )
         news = yield step
+
+
+def _loaded(version: KeptVersion | None, model: UNetModel) -> UNetModel | None:
+    """The model of a version, or None if its file is gone or not of what this model came of."""
+    with suppress(FileReadError):
+        origin = version.load() if version is not None else None
+        if origin is not None and origin.is_origin_of(model):
+            return origin
+    return None
 
 
 def _save(path: Path, model: UNetModel) -> str:

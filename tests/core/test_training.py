@@ -598,6 +598,44 @@ def test_what_nobody_painted_is_remembered_through_one_sided_corrections():
     assert agreement(memory=3.0) > agreement(memory=0.0) + 0.05
 
 
+def test_learning_in_several_goes_is_held_to_what_the_first_began_with():
+    image, full = disc_image(1)
+    origin = trained(tiny_model(), image, full, QUICK_TRAINING.replace(steps=60, batch_size=4))
+    painted = np.zeros((1, 64, 64), np.uint8)
+    painted[0, :3, :] = 2  # contradicts what the network says there
+    painted[0, 3, :4] = 1
+    strokes = annotations_from_array(painted, DISCS)
+    config = QUICK_TRAINING.replace(steps=40, learning_rate=1e-3)
+    drifted = trained(origin, image, strokes, config.replace(memory=0.0))
+
+    def agreement(**more):
+        student = trained(drifted, image, strokes, config.replace(memory=3.0), **more)
+        first, second = (
+            finish(gather(predict(m, image, device="cpu"), image, 2)).data[0, 24:]
+            for m in (origin, student)
+        )
+        return (first == second).mean()
+
+    assert agreement(origin=origin) > agreement() + 0.05
+
+
+def test_the_model_itself_is_its_origin_unless_another_is_given():
+    image, annotations = disc_image(1)
+    model = replace(tiny_model(), steps=1)
+    config = QUICK_TRAINING.replace(memory=3.0)
+
+    itself = trained(model, image, annotations, config, origin=model)
+
+    assert same(weights(itself), weights(trained(model, image, annotations, config)))
+
+
+def test_another_network_cannot_be_the_origin_of_a_model():
+    image, annotations = disc_image(1)
+    for other in (tiny_model(width=8), tiny_model("background", "disc", "third")):
+        with pytest.raises(ValueError, match="cannot have come of 'other'"):
+            trained(tiny_model(), image, annotations, origin=replace(other, name="other"))
+
+
 @pytest.mark.parametrize(
     ("steps", "memory", "is_same"), [(0, 3.0, True), (1, 0.0, True), (1, 3.0, False)]
 )

@@ -22,6 +22,7 @@ from napari_unet.core.live import LiveModel
 from napari_unet.core.model import UNetModel
 from napari_unet.core.prediction import finish, gather, predict
 from napari_unet.io.models import save_model
+from napari_unet.plugin import learning
 from napari_unet.plugin.dock import UNetDock
 from napari_unet.plugin.layers import show_section
 from napari_unet.plugin.learning import IDLE, MOST_VERSIONS, PAUSED, Trainer, fewer
@@ -370,6 +371,75 @@ def test_strokes_that_are_all_wrong_do_not_make_the_model_worse(
     assert len(dock.learn_group.curve.ious) > 0
     assert min(dock.learn_group.curve.ious) < versions[0].iou  # they did harm
     assert "held-out paint" in dock.learn_group.status.text()
+
+
+def test_what_was_predicted_stays_where_learning_brought_nothing_better(
+    viewer: Viewer, dock: UNetDock, misled: Labels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = learning.learn
+
+    def looked_at_once(model, image, strokes, config, **more):
+        return begin(model, image, strokes, config.replace(publish_seconds=1e6), **more)
+
+    monkeypatch.setattr(learning, "learn", looked_at_once)  # at the end, when they have done harm
+    dock.correct_group.answer.setChecked(False)
+    dock.predict_group.stack.click()
+    wait_until(lambda: not dock.predictor.missing_sections(), 60, "the stack")
+    model = dock.session.model
+    dock.learn_group.options["memory"].value = 0
+    dock.learn_group.options["learning_rate"].value = 0.01
+    start(dock, steps=20)
+    await_idle(dock)
+    assert "the network stays as it was" in dock.learn_group.status.text()
+    assert dock.session.model is model
+    assert dock.predictor.missing_sections() == []
+
+
+def origins(monkeypatch: pytest.MonkeyPatch) -> list[UNetModel | None]:
+    """A list to which is added what every learning from now on is held to."""
+    begin, found = learning.learn, []
+
+    def watched(*arguments, origin, **more):
+        found.append(origin)
+        return begin(*arguments, origin=origin, **more)
+
+    monkeypatch.setattr(learning, "learn", watched)
+    return found
+
+
+def test_learning_again_is_held_to_what_the_first_learning_began_with(
+    dock: UNetDock, learnt: Labels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held_to = origins(monkeypatch)
+    first = dock.session.versions[0].load()
+    assert dock.session.model.network is not first.network
+    start(dock, steps=2)
+    await_idle(dock)
+    assert [each.network for each in held_to] == [first.network]
+
+
+def test_learning_again_goes_on_where_the_file_of_what_it_began_with_is_gone(
+    dock: UNetDock, learnt: Labels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held_to = origins(monkeypatch)
+    first, *others = dock.session.versions
+    gone = replace(first, model=None, path=tmp_path / "gone.safetensors")
+    dock.session.versions = (gone, *others)
+    start(dock, steps=2)
+    await_idle(dock)
+    assert held_to == [None]
+    assert dock.trainer.record["steps"] == 2
+
+
+def test_learning_with_another_model_is_held_to_that_one(
+    dock: UNetDock, learnt: Labels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held_to = origins(monkeypatch)
+    other = tiny_model("background", "membrane", "mitochondrion")
+    dock.session.adopt_model(replace(other, steps=1))
+    start(dock, steps=2)
+    await_idle(dock)
+    assert [each.network for each in held_to] == [other.network]
 
 
 def harmed(dock: UNetDock) -> Strokes:
