@@ -212,6 +212,23 @@ def test_the_live_head_learns_and_a_replay_in_a_smaller_window_paints_the_same_p
     assert all(pixels["pixels"] for pixels in recorded["strokes"])
 
 
+def test_the_network_learns_while_the_annotator_paints_at_suggested_places(
+    task, base, make_napari_viewer, monkeypatch, tmp_path
+):
+    from benchmarks.annotation.window import Parts, Window
+
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    annotator = Annotator(task, suggested_places)
+    tool = Window(task, base, Parts(), 1.0, make_napari_viewer(show=True))
+
+    found = run(task, tool, annotating(annotator), 6, annotator.has_painted)
+    tool.close()
+
+    assert tool._dock.trainer.record["steps"] > 0
+    assert found["points"][-1]["machine_seconds"] >= 5.0  # one of the six was of a single class
+    assert found["points"][-1]["f1"] > 0.4
+
+
 class Knowing(Forest):
     """A tool that finds membranes in the left fifth, and nothing else."""
 

@@ -239,6 +239,7 @@ def test_two_strokes_are_obeyed_and_leave_the_rest_as_it_was(
     mask = mask_in_view(viewer)
     painted = strokes_in_view(viewer, 2) | strokes_in_view(viewer, 3)
     assert (mask != before)[~painted].mean() < 0.25
+    assert more_found_in_view(viewer, dock, 3) > 0.1
 
 
 def test_strokes_that_are_held_out_are_shown_as_they_were_painted(
@@ -283,18 +284,25 @@ def test_undo_redo_and_erasing_are_answered(
     after_one = mask_in_view(viewer)
     second = paint(viewer, dock, 1, OTHER_STROKE)
     after_two = mask_in_view(viewer)
-    assert (after_two != after_one).any()
+    changed = after_two != after_one
+    assert changed.sum() > 20
+
+    def is_as_after_one() -> bool:
+        # The same problem, from another start: all but the same solution.
+        alike = mask_in_view(viewer) == after_one
+        return bool(alike.mean() > 0.99 and alike[changed].mean() > 0.9)
+
     viewer.layers["corrections"].undo()
     wait_until(lambda: dock.session.live is not second, 10, "the answer to the undo")
     await_rest(dock)
-    # The same problem, from another start: all but the same solution.
-    assert (mask_in_view(viewer) == after_one).mean() > 0.99
+    assert is_as_after_one()
     third = dock.session.live
     assert third is not first
     viewer.layers["corrections"].redo()
     wait_until(lambda: dock.session.live is not third, 10, "the answer to the redo")
     await_rest(dock)
     assert (mask_in_view(viewer) == after_two).mean() > 0.99
+    assert is_obeyed(viewer, 1, 3)
     dock.correct_group.erase.click()
     viewer.layers["corrections"].brush_size = 20
     fourth = dock.session.live
@@ -302,7 +310,7 @@ def test_undo_redo_and_erasing_are_answered(
     wait_until(lambda: dock.session.live is not fourth, 10, "the answer to the eraser")
     await_rest(dock)
     assert not strokes_in_view(viewer, 1).any()
-    assert (mask_in_view(viewer) == after_one).mean() > 0.99
+    assert is_as_after_one()
 
 
 def test_section_that_comes_into_view_is_drawn_by_the_head(
