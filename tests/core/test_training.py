@@ -578,45 +578,44 @@ def test_training_on_the_gpu_returns_a_model_on_the_cpu():
     assert result.history[-1]["device"] == "cuda"
 
 
-def test_what_nobody_painted_is_remembered_through_one_sided_corrections():
+@pytest.fixture(scope="module")
+def one_sided():
+    """An image, a model that knows it, and strokes that contradict it at the upper border."""
     image, full = disc_image(1)
     teacher = trained(tiny_model(), image, full, QUICK_TRAINING.replace(steps=60, batch_size=4))
     painted = np.zeros((1, 64, 64), np.uint8)
-    painted[0, :3, :] = 2  # contradicts what the network says there
+    painted[0, :3, :] = 2
     painted[0, 3, :4] = 1
-    strokes = annotations_from_array(painted, DISCS)
-
-    def agreement(memory):
-        config = QUICK_TRAINING.replace(steps=40, learning_rate=1e-3, memory=memory)
-        student = trained(teacher, image, strokes, config)
-        first, second = (
-            finish(gather(predict(m, image, device="cpu"), image, 2)).data[0, 24:]
-            for m in (teacher, student)
-        )
-        return (first == second).mean()
-
-    assert agreement(memory=3.0) > agreement(memory=0.0) + 0.05
+    return image, teacher, annotations_from_array(painted, DISCS)
 
 
-def test_learning_in_several_goes_is_held_to_what_the_first_began_with():
-    image, full = disc_image(1)
-    origin = trained(tiny_model(), image, full, QUICK_TRAINING.replace(steps=60, batch_size=4))
-    painted = np.zeros((1, 64, 64), np.uint8)
-    painted[0, :3, :] = 2  # contradicts what the network says there
-    painted[0, 3, :4] = 1
-    strokes = annotations_from_array(painted, DISCS)
-    config = QUICK_TRAINING.replace(steps=40, learning_rate=1e-3)
-    drifted = trained(origin, image, strokes, config.replace(memory=0.0))
+def after_one_sided_corrections(one_sided, model, memory, **more):
+    """What a model becomes, and how much of the rest it still sees as the teacher does."""
+    image, teacher, strokes = one_sided
+    config = QUICK_TRAINING.replace(steps=40, learning_rate=1e-3, memory=memory)
+    student = trained(model, image, strokes, config, **more)
+    first, second = (
+        finish(gather(predict(m, image, device="cpu"), image, 2)).data[0, 24:]
+        for m in (teacher, student)
+    )
+    return student, (first == second).mean()
 
-    def agreement(**more):
-        student = trained(drifted, image, strokes, config.replace(memory=3.0), **more)
-        first, second = (
-            finish(gather(predict(m, image, device="cpu"), image, 2)).data[0, 24:]
-            for m in (origin, student)
-        )
-        return (first == second).mean()
 
-    assert agreement(origin=origin) > agreement() + 0.05
+def test_what_nobody_painted_is_remembered_through_one_sided_corrections(one_sided):
+    _, teacher, _ = one_sided
+    _, held = after_one_sided_corrections(one_sided, teacher, memory=3.0)
+    _, free = after_one_sided_corrections(one_sided, teacher, memory=0.0)
+
+    assert held > free + 0.05
+
+
+def test_learning_in_several_goes_is_held_to_what_the_first_began_with(one_sided):
+    _, teacher, _ = one_sided
+    drifted, _ = after_one_sided_corrections(one_sided, teacher, memory=0.0)
+    _, to_the_first = after_one_sided_corrections(one_sided, drifted, memory=3.0, origin=teacher)
+    _, to_the_last = after_one_sided_corrections(one_sided, drifted, memory=3.0)
+
+    assert to_the_first > to_the_last + 0.05
 
 
 def test_the_model_itself_is_its_origin_unless_another_is_given():
