@@ -64,11 +64,8 @@ class UNetDock(QScrollArea):
         self.keeper = LayerKeeper(viewer, self.session, self)
         self.predictor = Predictor(viewer, self.session, self)
         self.watcher = StrokeWatcher(viewer, self.session, self)
-        self.live = Live(viewer, self.session, self)
-        self.suggester = Suggester(viewer, self.session, self)
-        self.uncertainty = UncertaintyView(viewer, self.session, self)
-        self.trainer = Trainer(self.session, self)
-        self.versions = VersionViewer(viewer, self.session, self.live, self)
+        # It hears of strokes before they are answered: what is written in the midst of that takes
+        # four times as long, and holds the answer up.
         self.projects = ProjectKeeper(
             viewer,
             self.session,
@@ -77,6 +74,11 @@ class UNetDock(QScrollArea):
             lambda: self.learn_group.config(),
             self,
         )
+        self.live = Live(viewer, self.session, self)
+        self.suggester = Suggester(viewer, self.session, self)
+        self.uncertainty = UncertaintyView(viewer, self.session, self)
+        self.trainer = Trainer(self.session, self)
+        self.versions = VersionViewer(viewer, self.session, self.live, self)
         self.exporter = Exporter(self.session, self.keeper, self.predictor, self)
         self.image_group = ImageGroup(viewer, self.session, self.keeper)
         self.predict_group = PredictGroup(self.session, self.keeper, self.predictor)

@@ -144,6 +144,11 @@ class Live(QObject):
         """Whether features are computed, or an answer is."""
         return self.answering or self._computing
 
+    @property
+    def holds_picture(self) -> bool:
+        """Whether the window waits with drawing a stroke until its answer is there."""
+        return self._stillness.holds
+
     def let_go(self) -> None:
         """Stop following the viewer; what is being computed comes to nothing."""
         self._now = self._next = None

@@ -15,7 +15,7 @@ import torch
 from napari.layers import Image, Labels
 from napari.viewer import Viewer
 from qtpy.QtCore import QEvent
-from qtpy.QtWidgets import QApplication, QMainWindow
+from qtpy.QtWidgets import QApplication
 from scipy import ndimage
 
 from demo.mouse import paint_stroke, wait_until
@@ -124,7 +124,7 @@ def test_window_draws_a_stroke_and_its_answer_at_once(
     paint(viewer, dock, 2)
     await_rest(dock)
     monkeypatch.setattr(stillness, "PATIENCE_MILLISECONDS", 60_000)
-    before, window = mask_in_view(viewer), viewer.window._qt_window
+    before = mask_in_view(viewer)
     drawn: list[bool] = []
     viewer.window._qt_viewer.canvas._scene_canvas.events.draw.connect(
         lambda _: drawn.append((mask_in_view(viewer) != before).any()), position="last"
@@ -133,7 +133,7 @@ def test_window_draws_a_stroke_and_its_answer_at_once(
     paint_stroke(viewer, viewer.layers["corrections"], OTHER_STROKE, drawn.clear)
     wait_until(lambda: bool(drawn), 60, "a picture")
     assert drawn[0]
-    assert window.updatesEnabled()
+    assert not dock.live.holds_picture
 
 
 @pytest.fixture
@@ -160,20 +160,23 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stillness, "PATIENCE_MILLISECONDS", 60_000)
 
 
-def held(viewer: Viewer, dock: UNetDock) -> QMainWindow:
-    """Paint a stroke, and return the window, which waits with drawing it."""
+def paint_and_wait(viewer: Viewer, dock: UNetDock) -> list[object]:
+    """Paint a stroke that the window waits with drawing; return what it draws from then on."""
+    drawn: list[object] = []
     dock.correct_group.choose(3)
     paint_stroke(viewer, viewer.layers["corrections"], OTHER_STROKE)
-    window = viewer.window._qt_window
-    wait_until(lambda: dock.live.answering and not window.updatesEnabled(), 60, "a stroke")
-    return window
+    wait_until(lambda: dock.live.answering and dock.live.holds_picture, 60, "a stroke")
+    canvas = viewer.window._qt_viewer.canvas
+    canvas._scene_canvas.events.draw.connect(drawn.append)
+    canvas.native.update()
+    return drawn
 
 
 def test_window_whose_answer_does_not_come_draws_itself_after_a_moment(
     viewer: Viewer, dock: UNetDock, late_answers: Event
 ) -> None:
-    window = held(viewer, dock)
-    wait_until(window.updatesEnabled, 60, "a picture")
+    drawn = paint_and_wait(viewer, dock)
+    wait_until(lambda: bool(drawn), 60, "a picture")
     assert dock.live.answering
     late_answers.set()
     await_rest(dock)
@@ -183,21 +186,24 @@ def test_window_whose_answer_does_not_come_draws_itself_after_a_moment(
 def test_window_that_waits_for_an_answer_draws_itself_where_somebody_goes_on(
     viewer: Viewer, dock: UNetDock, late_answers: Event, patient: None, what: str
 ) -> None:
-    window = held(viewer, dock)
+    drawn = paint_and_wait(viewer, dock)
+    for _ in range(5):
+        QApplication.processEvents()
+    assert not drawn
     if what == "paint":
         viewer.layers["corrections"].paint((viewer.dims.current_step[0], 20, 20), 2)
     elif what == "zoom":
         getattr(viewer, "scene", viewer).camera.zoom *= 2
     else:
         viewer.dims.set_current_step(0, 0 if viewer.dims.current_step[0] else 1)
-    assert window.updatesEnabled()
+    wait_until(lambda: bool(drawn), 60, "a picture")
     assert dock.live.answering
 
 
 def test_window_closed_while_it_waits_for_an_answer_is_let_go_of(
     viewer: Viewer, dock: UNetDock, late_answers: Event, patient: None
 ) -> None:
-    held(viewer, dock)
+    paint_and_wait(viewer, dock)
     project = dock.session.project
     assert project is not None
     viewer.close()
