@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
+from threading import Lock
+from typing import Any
 
 import torch
 from threadpoolctl import ThreadpoolController
@@ -63,15 +65,41 @@ def in_one_thread() -> Iterator[None]:
     of every little piece takes many times longer than the work itself.
     """
     torch.get_num_threads()  # PyTorch sets up a thread when first asked, and would undo this later
-    with _thread_pools().limit(limits=1):
+    with _thread_pools("openmp").limit(limits=1), _ONE_FOR_ALL:
         yield
 
 
+class _OneForAll:
+    """Takes the threads of libraries that have one number of them for all who call, such as BLAS.
+
+    SciPy's optimisers call it in every iteration. Several may be in at a time, and leave in any
+    order: the first one in takes the threads, and the last one out gives them back.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._inside = 0
+        self._taken: Any = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._taken = _thread_pools("blas").limit(limits=1)
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._taken.restore_original_limits()
+
+
+_ONE_FOR_ALL = _OneForAll()
+
+
 @cache
-def _thread_pools() -> ThreadpoolController:
-    # Those of OpenMP only: each thread has its own number of them. Others have one number for all
-    # threads, of which several may be here at a time and leave in any order.
-    return ThreadpoolController().select(user_api="openmp")
+def _thread_pools(interface: str) -> ThreadpoolController:
+    return ThreadpoolController().select(user_api=interface)
 
 
 def computing(device: torch.device, precision: str = "auto") -> AbstractContextManager[object]:

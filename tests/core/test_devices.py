@@ -1,7 +1,9 @@
 from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import pytest
 import torch
+from threadpoolctl import threadpool_info
 
 from napari_unet.core.devices import choose_device, in_one_thread, training_layout
 
@@ -20,6 +22,32 @@ def test_in_one_thread_holds_for_the_thread_that_asks_and_only_meanwhile():
     with ThreadPoolExecutor(1) as thread:
         assert thread.submit(meanwhile).result() == (1, usual, usual)
     assert torch.get_num_threads() == usual
+
+
+def blas_threads() -> list[int]:
+    return [each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"]
+
+
+def test_in_one_thread_takes_the_threads_of_blas_until_the_last_one_has_left():
+    usual = blas_threads()
+    assert usual
+    first_leaves, both_are_in = Barrier(2, timeout=60), Barrier(2, timeout=60)
+
+    def first() -> None:
+        with in_one_thread():
+            both_are_in.wait()
+        first_leaves.wait()
+
+    def second() -> list[int]:
+        with in_one_thread():
+            both_are_in.wait()
+            first_leaves.wait()
+            return blas_threads()
+
+    with ThreadPoolExecutor(2) as threads:
+        threads.submit(first)
+        assert threads.submit(second).result() == [1] * len(usual)
+    assert blas_threads() == usual
 
 
 @pytest.mark.parametrize(
