@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import cache
 from threading import Lock
 from typing import Any
@@ -65,33 +65,39 @@ def in_one_thread() -> Iterator[None]:
     of every little piece takes many times longer than the work itself.
     """
     torch.get_num_threads()  # PyTorch sets up a thread when first asked, and would undo this later
-    with _thread_pools("openmp").limit(limits=1), _ONE_FOR_ALL:
+    own = ExitStack()
+    with _ONE_FOR_ALL.lock:  # threadpoolctl lets a thread that has set them keep others from it
+        own.enter_context(_thread_pools("openmp").limit(limits=1))
+        _ONE_FOR_ALL.take()
+    try:
         yield
+    finally:
+        with _ONE_FOR_ALL.lock:
+            _ONE_FOR_ALL.give_back()
+            own.close()
 
 
 class _OneForAll:
-    """Takes the threads of libraries that have one number of them for all who call, such as BLAS.
+    """The threads of libraries that have one number of them for all who call, such as BLAS.
 
-    SciPy's optimisers call it in every iteration. Several may be in at a time, and leave in any
-    order: the first one in takes the threads, and the last one out gives them back.
+    SciPy's optimisers call it in every iteration. Several may have taken them at a time, and leave
+    in any order: the first one takes them, and the last one gives them back.
     """
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self.lock = Lock()
         self._inside = 0
         self._taken: Any = None
 
-    def __enter__(self) -> None:
-        with self._lock:
-            if not self._inside:
-                self._taken = _thread_pools("blas").limit(limits=1)
-            self._inside += 1
+    def take(self) -> None:
+        if not self._inside:
+            self._taken = _thread_pools("blas").limit(limits=1)
+        self._inside += 1
 
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if not self._inside:
-                self._taken.restore_original_limits()
+    def give_back(self) -> None:
+        self._inside -= 1
+        if not self._inside:
+            self._taken.restore_original_limits()
 
 
 _ONE_FOR_ALL = _OneForAll()
